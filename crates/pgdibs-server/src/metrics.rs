@@ -2,16 +2,16 @@
 //!
 //! The gauges beside them come from one snapshot for each scrape (`http/metrics.rs`).
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeMap;
 use std::fmt;
 use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
-use pgdibs_core::error::{Error, StepError};
-use pgdibs_core::lease::{Lease, LeaseId, LeaseState};
+use pgdibs_core::error::StepError;
+use pgdibs_core::event::{Event, EventKind};
+use pgdibs_core::lease::{Lease, LeaseState};
 use pgdibs_core::plan::Step;
 use pgdibs_core::snapshot::Snapshot;
-use pgdibs_core::template::{TemplateId, TemplateState};
 use prometheus_client::encoding::text::encode_registry;
 use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue};
 use prometheus_client::metrics::counter::Counter;
@@ -24,9 +24,6 @@ const SHORT: [f64; 14] = [0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.
 
 /// Upper bounds of what takes from a second to hours.
 const LONG: [f64; 11] = [0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 180.0, 600.0, 1800.0, 3600.0, 14400.0];
-
-/// Leases that are remembered for the time that they were held; of more, those that began long ago are forgotten.
-const MOST_HELD: usize = 10_000;
 
 type Histograms<L> = Family<L, Histogram, fn() -> Histogram>;
 
@@ -66,16 +63,6 @@ struct OfRequest {
     code: u16,
 }
 
-/// A lease that this daemon granted.
-#[derive(Debug)]
-struct Held {
-    pool: String,
-    run: Option<String>,
-    since: Instant,
-    renewed: Instant,
-    ttl: Duration,
-}
-
 /// The counters and histograms.
 pub struct Metrics {
     registry: Registry,
@@ -91,11 +78,8 @@ pub struct Metrics {
     steps: Family<OfStep, Counter>,
     requests: Family<OfRequest, Counter>,
     late_renewals: Counter,
-    held: Mutex<HashMap<LeaseId, Held>>,
-    /// Pools that have series.
-    pools: Mutex<BTreeSet<String>>,
-    /// The templates of the last snapshot that were ready; `None` before the first one.
-    built: Mutex<Option<BTreeSet<TemplateId>>>,
+    /// Pools that have series, with the time of their last change.
+    pools: Mutex<BTreeMap<String, Instant>>,
 }
 
 impl fmt::Debug for Metrics {
@@ -132,14 +116,12 @@ impl Default for Metrics {
             steps: Family::default(),
             requests: Family::default(),
             late_renewals: Counter::default(),
-            held: Mutex::default(),
             pools: Mutex::default(),
-            built: Mutex::default(),
             registry: Registry::default(),
         };
         let seconds = || Unit::Seconds;
         registry.register_with_unit("wait", "Time from a request for a lease to its grant. When it is high, raise `warm`, `spares` or `max` of the pool", seconds(), metrics.wait.clone());
-        registry.register_with_unit("hold", "Time that a lease was held; leases that this daemon granted. When it is high, tests keep databases that others wait for: release or reset sooner, or raise `max` of the pool", seconds(), metrics.hold.clone());
+        registry.register_with_unit("hold", "Time that a lease was held. When it is high, tests keep databases that others wait for: release or reset sooner, or raise `max` of the pool", seconds(), metrics.hold.clone());
         registry.register_with_unit(
             "reset",
             "Time of a reset, with its wait for a spare. When it is high, raise `spares` of the pool",
@@ -180,7 +162,7 @@ impl Default for Metrics {
             "Requests answered. When codes of 500 and more rise, GET /readyz says why",
             metrics.requests.clone(),
         );
-        registry.register("late_renewals", "Renewals that came after two thirds of the time to live, or too late. When it rises, test processes or this daemon lack processor time; raise `ttl_seconds`", metrics.late_renewals.clone());
+        registry.register("late_renewals", "Renewals of live leases that came after their time to live was over. When it rises, test processes or this daemon lack processor time; raise `ttl_seconds`", metrics.late_renewals.clone());
         Self { registry, ..metrics }
     }
 }
@@ -195,66 +177,41 @@ impl Metrics {
     }
 
     fn of_pool(&self, pool: &str) -> OfPool {
-        self.pools.lock().insert(pool.to_owned());
+        self.pools.lock().insert(pool.to_owned(), Instant::now());
         OfPool { pool: pool.to_owned() }
     }
 
     /// New leases of one request, which had to wait or not.
     pub fn granted(&self, leases: &[Lease], has_waited: bool, waited: Duration) {
-        let now = Instant::now();
         let kind = if has_waited { GrantKind::waited } else { GrantKind::warm };
         for lease in leases {
             let of_pool = self.of_pool(lease.pool.as_str());
             self.wait.get_or_create(&of_pool).observe(waited.as_secs_f64());
-            self.grants.get_or_create(&OfGrant { pool: of_pool.pool.clone(), kind }).inc();
-            let ttl = Duration::from_secs(lease.ttl_seconds);
-            let held = Held { pool: of_pool.pool, run: lease.run.clone(), since: now, renewed: now, ttl };
-            let mut all = self.held.lock();
-            if all.len() >= MOST_HELD {
-                all.retain(|_, held| held.since.elapsed() < Duration::from_secs(3600));
-            }
-            if all.len() < MOST_HELD {
-                all.insert(lease.id, held);
-            }
+            self.grants.get_or_create(&OfGrant { pool: of_pool.pool, kind }).inc();
         }
     }
 
-    /// A lease ended.
-    pub fn ended(&self, lease: LeaseId, state: LeaseState) {
-        self.ends.get_or_create(&OfEnd { reason: state.as_str() }).inc();
-        if let Some(held) = self.held.lock().remove(&lease) {
-            self.was_held(&held);
-        }
-    }
-
-    /// A run ended, and with it this many leases.
-    pub fn run_ended(&self, run: &str, leases: u64) {
-        self.ends.get_or_create(&OfEnd { reason: LeaseState::Released.as_str() }).inc_by(leases);
-        let ended: Vec<Held> =
-            self.held.lock().extract_if(|_, held| held.run.as_deref() == Some(run)).map(|(_, held)| held).collect();
-        ended.iter().for_each(|held| self.was_held(held));
-    }
-
-    fn was_held(&self, held: &Held) {
-        self.hold.get_or_create(&self.of_pool(&held.pool)).observe(held.since.elapsed().as_secs_f64());
-    }
-
-    /// A renewal, and what became of it.
-    pub fn renewed(&self, id: LeaseId, renewed: &Result<Lease, Error>) {
-        match renewed {
-            Ok(lease) => {
-                if let Some(held) = self.held.lock().get_mut(&id) {
-                    // Callers renew at each third of it.
-                    if held.renewed.elapsed() * 3 > held.ttl * 2 {
-                        self.late_renewals.inc();
-                    }
-                    (held.renewed, held.ttl) = (Instant::now(), Duration::from_secs(lease.ttl_seconds));
-                }
-            }
-            Err(Error::LeaseEnded { state: LeaseState::Expired, .. }) => {
+    /// Something happened at this daemon.
+    pub fn observe(&self, event: &Event) {
+        let ended = |state: LeaseState| {
+            self.ends.get_or_create(&OfEnd { reason: state.as_str() }).inc();
+            self.observe_seconds(&self.hold, event);
+        };
+        match event.kind {
+            EventKind::LeaseReleased => ended(LeaseState::Released),
+            EventKind::LeaseExpired => ended(LeaseState::Expired),
+            EventKind::LeaseRevoked => ended(LeaseState::Revoked),
+            EventKind::LeaseRenewedLate => {
                 self.late_renewals.inc();
             }
-            Err(_) => {}
+            EventKind::TemplateBuilt => self.observe_seconds(&self.build, event),
+            _ => {}
+        }
+    }
+
+    fn observe_seconds(&self, histograms: &Histograms<OfPool>, event: &Event) {
+        if let (Some(pool), Some(seconds)) = (&event.pool, event.seconds) {
+            histograms.get_or_create(&self.of_pool(pool.as_str())).observe(seconds);
         }
     }
 
@@ -279,24 +236,7 @@ impl Metrics {
             Step::Clone { .. } => self.clone.observe(took.as_secs_f64()),
             Step::Drop { .. } => self.drop.observe(took.as_secs_f64()),
             Step::Return { .. } | Step::Reset { .. } | Step::Fill { .. } => self.swap.observe(took.as_secs_f64()),
-            Step::EndLease { lease, end, .. } => self.ended(*lease, end.state()),
             _ => {}
-        }
-    }
-
-    /// The leader's snapshot: templates that have become ready.
-    pub fn snapshot_taken(&self, snapshot: &Snapshot) {
-        let ready = || snapshot.templates.iter().filter(|template| template.state == TemplateState::Ready);
-        let mut built = self.built.lock();
-        if let Some(known) = &*built {
-            for template in ready().filter(|template| !known.contains(&template.id)) {
-                if let Some(seconds) = template.built_seconds {
-                    self.build.get_or_create(&self.of_pool(template.pool.as_str())).observe(seconds);
-                }
-            }
-        }
-        if built.as_ref().is_none_or(|known| !ready().map(|template| &template.id).eq(known)) {
-            *built = Some(ready().map(|template| template.id).collect());
         }
     }
 
@@ -305,14 +245,12 @@ impl Metrics {
         self.requests.get_or_create(&OfRequest { route: route.to_owned(), method, code }).inc();
     }
 
-    /// Removes what is left of pools and leases that are gone: those that another daemon ended. `asked` is when the snapshot was asked for.
+    /// Removes the series of pools that are gone. `asked` is when the snapshot was asked for.
     pub fn forget_others(&self, snapshot: &Snapshot, asked: Instant) {
-        let live: BTreeSet<LeaseId> = snapshot.leases.iter().map(|lease| lease.id).collect();
-        self.held.lock().retain(|id, held| held.since >= asked || live.contains(id));
-        let held: BTreeSet<String> = self.held.lock().values().map(|held| held.pool.clone()).collect();
-        let is_gone =
-            |pool: &String| !held.contains(pool) && !snapshot.pools.iter().any(|present| present.name.as_str() == pool);
-        let gone: Vec<String> = self.pools.lock().extract_if(.., is_gone).collect();
+        let is_gone = |pool: &String, changed: &mut Instant| {
+            *changed < asked && !snapshot.pools.iter().any(|present| present.name.as_str() == pool)
+        };
+        let gone: Vec<String> = self.pools.lock().extract_if(.., is_gone).map(|(pool, _)| pool).collect();
         for pool in gone {
             for kind in [GrantKind::warm, GrantKind::waited] {
                 self.grants.remove(&OfGrant { pool: pool.clone(), kind });

@@ -285,7 +285,6 @@ impl<B: LeaderBackend + 'static> Reconciler<B> {
         let snapshot = self.backend.take_snapshot_as_leader().await?;
         self.timer.snapshot_taken(&snapshot, self.began.elapsed());
         self.settings.observe(&self.events, &snapshot.pools);
-        self.metrics.snapshot_taken(&snapshot);
         self.warn_of_pools(&snapshot);
         if let Some(jump) = self.clock.observe(snapshot.taken_at, asked, self.began.elapsed()) {
             tracing::warn!(

@@ -193,7 +193,7 @@ async fn with_server(
     }
 
     let wait_queue = Arc::new(WaitQueue::default());
-    let events = Arc::new(Events::of(backend.instance()));
+    let events = Arc::new(Events::of(backend.instance()).counted_by(Arc::clone(status.metrics())));
     let report: Arc<Mutex<ReconcilerState>> = Arc::default();
     status.set_report(Arc::clone(&report));
     let tasks = TaskTracker::new();

@@ -1,4 +1,4 @@
-//! The bus of events: numbers what happened, keeps the last of it, and feeds the log, the streams and the other daemons.
+//! The bus of events: numbers what happened, keeps the last of it, and feeds the log, the metrics, the streams and the other daemons.
 
 use std::collections::VecDeque;
 use std::fmt::Write as _;
@@ -18,6 +18,7 @@ use tokio::sync::watch;
 use super::history::History;
 use super::known::KnownLeases;
 use super::log;
+use crate::metrics::Metrics;
 
 /// How many events the bus keeps: so far back can a stream be resumed.
 pub const KEPT: usize = 1000;
@@ -84,6 +85,7 @@ pub struct Events {
     pub(super) state: Mutex<State>,
     /// The number of the last event.
     pub(super) last: watch::Sender<u64>,
+    metrics: Arc<Metrics>,
 }
 
 #[derive(Debug)]
@@ -110,7 +112,13 @@ impl Events {
             known: KnownLeases::default(),
             history: History::starting(Instant::now()),
         };
-        Self { instance, state: Mutex::new(state), last: watch::Sender::new(0) }
+        Self { instance, state: Mutex::new(state), last: watch::Sender::new(0), metrics: Arc::default() }
+    }
+
+    /// The same, whose events these metrics count.
+    #[must_use]
+    pub fn counted_by(self, metrics: Arc<Metrics>) -> Self {
+        Self { metrics, ..self }
     }
 
     /// The daemon's instance.
@@ -121,6 +129,7 @@ impl Events {
     /// Something happened at this daemon.
     pub fn publish(&self, event: Event) {
         log::write(&event);
+        self.metrics.observe(&event);
         let wire = api::Event::new(&event, now(), self.instance);
         self.add(Some((event, wire)), true);
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use pgdibs_core::backend::Backend;
 use pgdibs_core::error::Error;
 use pgdibs_core::event::{Event, EventKind};
-use pgdibs_core::lease::{Credentials, End, Lease, LeaseId, LeaseState};
+use pgdibs_core::lease::{Credentials, End, Lease, LeaseId};
 use pgdibs_core::name::{InvalidName, PoolName, shown};
 use pgdibs_core::pool::PoolPatch;
 use pgdibs_core::request::{Announce, Kept, ReportedRun, RunReport};
@@ -127,7 +127,6 @@ impl<B: Backend + 'static> Service<B> {
         self.publish_end_of_run(run, known, released).await;
         self.wait_queue.wake_reconciler();
         self.wait_queue.wake_run(run);
-        self.metrics.run_ended(run, released);
         Ok(released)
     }
 
@@ -199,7 +198,6 @@ impl<B: Backend + 'static> Service<B> {
             Err(Error::ServerUnavailable(_)) => {}
             Err(_) => renewal.refused(),
         }
-        self.metrics.renewed(id, &renewed);
         renewed
     }
 
@@ -225,7 +223,6 @@ impl<B: Backend + 'static> Service<B> {
         let end = self.backend.end_lease(id, End::Released, reason);
         if self.unless_unreachable(Duration::ZERO, end).await? {
             self.publish_release(id, reason).await;
-            self.metrics.ended(id, LeaseState::Released);
             reach(Failpoint::ReleaseAnswering).await;
             self.wait_queue.wake_reconciler();
         }
@@ -255,7 +252,6 @@ impl<B: Backend + 'static> Service<B> {
             match self.backend.end_lease(id, End::Released, reason).await {
                 Ok(true) => {
                     self.publish_release(id, reason).await;
-                    self.metrics.ended(id, LeaseState::Released);
                     released = true;
                 }
                 Ok(false) => {}

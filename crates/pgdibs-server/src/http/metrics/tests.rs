@@ -76,4 +76,6 @@ async fn leases_and_requests_are_counted_until_their_pool_is_dropped() {
         if page.text.contains("pool=\"app\"") { Err(page.text) } else { Ok(()) }
     })
     .await;
+    let page = api.get("/metrics").await.expect(200);
+    assert!(page.text.contains("pgdibs_lease_ends_total{reason=\"revoked\"} 1\n"), "{}", page.text);
 }

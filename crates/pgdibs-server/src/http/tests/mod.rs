@@ -35,6 +35,7 @@ use tokio_util::task::TaskTracker;
 use tower::ServiceExt;
 
 use super::{Activity, Authenticator, Bounds, ServerStatus, StatusSource, router};
+use crate::events::Events;
 use crate::metrics::Metrics;
 use crate::service::wait_queue::WaitQueue;
 use crate::service::{Address, NoSources, Service, Sources};
@@ -229,6 +230,7 @@ impl TestApi {
             tasks.clone(),
         )
         .with_max_login(LoginRights::CreateDb)
+        .with_events(Arc::new(Events::of(0).counted_by(Arc::clone(&metrics))))
         .with_metrics(Arc::clone(&metrics));
         let status = Arc::new(TestStatus::default());
         let stage = watch::Sender::new(Some(service.clone()));
