@@ -187,7 +187,8 @@ impl EventsQuery {
         let mut query = Self::default();
         for (name, value) in parameters {
             let wrong = |rule: String| (name.clone(), rule);
-            let listed = value.split(',').map(str::trim).filter(|text| !text.is_empty());
+            // An empty one is an error: `pool=$POOL` with an unset variable must not mean every pool.
+            let listed = value.split(',');
             match name.as_str() {
                 "pool" => {
                     for text in listed {

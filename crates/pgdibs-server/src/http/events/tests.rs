@@ -65,6 +65,10 @@ async fn stream_has_the_kinds_and_pools_that_were_asked_for() {
         "{detail}"
     );
     assert!(api.get("/v1/events?pool=A-B").await.problem(400, "invalid_request").contains("pool"));
+    for empty in ["pool=", "kind=", "kind=run_ended,", "pool=a,,b"] {
+        let detail = api.get(&format!("/v1/events?follow=false&{empty}")).await.problem(400, "invalid_request");
+        assert!(detail.starts_with(&empty[..4]), "{detail}");
+    }
     assert!(api.get("/v1/events?kinds=x").await.problem(400, "invalid_request").contains("unknown field `kinds`"));
 }
 
