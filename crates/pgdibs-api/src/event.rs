@@ -188,7 +188,7 @@ impl EventsQuery {
         for (name, value) in parameters {
             let wrong = |rule: String| (name.clone(), rule);
             // An empty one is an error: `pool=$POOL` with an unset variable must not mean every pool.
-            let listed = value.split(',');
+            let listed = value.split(',').map(str::trim);
             match name.as_str() {
                 "pool" => {
                     for text in listed {
