@@ -220,9 +220,10 @@ impl Event {
         Self { seconds: Some((time.as_secs_f64() * 1e6).round() / 1e6), ..self }
     }
 
-    /// The same, with the reason, shortened.
+    /// The same, with the reason, shortened and without secrets: the output of a builder's tool may have its URL in it.
     #[must_use]
     pub fn because(self, reason: &str) -> Self {
+        let reason = without_secrets(reason);
         let mut short: String = reason.chars().take(LONGEST_REASON).collect();
         if short.len() < reason.len() {
             short.push('…');
@@ -231,9 +232,39 @@ impl Event {
     }
 }
 
+/// The text with `********` for each password and token of pgdibs: these are `pgdibs`, two letters that say what it is, and at least 16
+/// hexadecimal digits.
+fn without_secrets(text: &str) -> String {
+    const MARK: &str = "pgdibs";
+    let mut masked = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(start) = rest.find(MARK) {
+        let after = &rest[start + MARK.len()..];
+        let letters = after.chars().take(2).filter(char::is_ascii_lowercase).count();
+        let digits = after[letters..].chars().take_while(char::is_ascii_hexdigit).count();
+        let is_secret = letters == 2 && digits >= 16;
+        masked.push_str(&rest[..start]);
+        masked.push_str(if is_secret { "********" } else { MARK });
+        rest = if is_secret { &after[letters + digits..] } else { after };
+    }
+    masked.push_str(rest);
+    masked
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn reason_has_no_secrets_of_pgdibs() {
+        let digits = "0123456789abcdef".repeat(4);
+        for kind in ["pw", "bt"] {
+            let url = format!("postgresql://pgdibs_l_7:pgdibs{kind}{digits}@db:5433/pgdibs_build_7, and pgdibspw");
+            let event = Event::new(EventKind::TemplateFailed).because(&url);
+            let expected = "postgresql://pgdibs_l_7:********@db:5433/pgdibs_build_7, and pgdibspw";
+            assert_eq!(event.reason.as_deref(), Some(expected));
+        }
+    }
 
     #[test]
     fn reason_is_shortened_at_a_character() {
