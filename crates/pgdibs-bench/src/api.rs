@@ -81,6 +81,11 @@ impl Api {
         self.call(Method::PUT, &self.path(), Some(&body)).await.map(|_| ())
     }
 
+    /// The pool as it is.
+    pub(crate) async fn read(&self) -> Result<Value, BenchError> {
+        self.call(Method::GET, &self.path(), None).await
+    }
+
     /// Waits until the pool is full and nothing is being cloned or dropped. Up to `max` it may have more than `warm` databases after a peak.
     pub(crate) async fn wait_until_idle(&self, size: Size) -> Result<(), BenchError> {
         let idle = |counts: &Value| {
@@ -119,7 +124,7 @@ impl Api {
     async fn wait(&self, poll: Duration, wanted: impl Fn(&Value) -> bool) -> Result<Option<Value>, BenchError> {
         let deadline = Instant::now() + TIMEOUT;
         loop {
-            let mut pool = self.call(Method::GET, &self.path(), None).await?;
+            let mut pool = self.read().await?;
             let counts = pool["counts"].take();
             if wanted(&counts) {
                 return Ok(None);

@@ -124,16 +124,27 @@ pub(crate) async fn status(api: &Api) -> Result<Samples, BenchError> {
     Ok(samples)
 }
 
-/// Milliseconds of processor time of daemon and server for one pass of the reconciler, which a PUT wakes; the PUT is part of it. It changes
-/// nothing: a pool that shrinks and grows has a database dropped and cloned. `None` where there is no `/proc`.
+/// Milliseconds of processor time of daemon and server for one pass of the reconciler. A PUT wakes it that changes nothing: a pool that shrinks
+/// and grows has a database dropped and cloned. What a GET of the pool takes, which has the same answer, is subtracted. `None` where there is
+/// no `/proc`.
 pub(crate) async fn reconcile(api: &Api, size: Size, meter: &Meter) -> Result<Option<f64>, BenchError> {
-    let before = meter.read();
-    for _ in 0..RECONCILES {
-        api.resize(size).await?;
-        tokio::time::sleep(RECONCILE_PAUSE).await;
+    let (mut passes, mut before) = (Vec::new(), meter.read());
+    for wakes in [true, false] {
+        for _ in 0..RECONCILES {
+            if wakes {
+                api.resize(size).await?;
+            } else {
+                api.read().await?;
+            }
+            tokio::time::sleep(RECONCILE_PAUSE).await;
+        }
+        passes.extend(meter.since(before).map(|used| (used.daemon + used.server).as_secs_f64()));
+        before = meter.read();
     }
-    let per_pass = |time: Duration| time.as_secs_f64() * 1000.0 / f64::from(RECONCILES);
-    Ok(meter.since(before).map(|used| per_pass(used.daemon + used.server)))
+    Ok(match passes[..] {
+        [waking, reading] => Some((waking - reading) * 1000.0 / f64::from(RECONCILES)),
+        _ => None,
+    })
 }
 
 /// Percent of a core that the daemon and its server use while nothing happens; `None` where there is no `/proc`.

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgConnection, PgPool, PgPoolOptions};
 use sqlx::{ConnectOptions as _, Connection as _};
 
 use crate::ddl;
+use crate::priority::{self, Priority};
 use crate::sqlstate::{self, ErrorClass};
 
 /// The database that holds the catalog.
@@ -46,6 +47,8 @@ pub struct ServerAddress {
     socket: Option<String>,
     tls: String,
     url: SecretString,
+    /// Whether it is the embedded server, whose processes belong to the daemon's user.
+    is_own: bool,
 }
 
 impl ServerAddress {
@@ -78,13 +81,20 @@ impl ServerAddress {
         let socket = options.get_socket().map(|path| path.display().to_string());
         let socket =
             socket.or_else(|| Some(options.get_host()).filter(|host| host.starts_with('/')).map(str::to_owned));
-        Ok(Self { options: options.disable_statement_logging(), socket, tls: tls.join("&"), url: url.clone() })
+        Ok(Self {
+            options: options.disable_statement_logging(),
+            socket,
+            tls: tls.join("&"),
+            url: url.clone(),
+            is_own: false,
+        })
     }
 
-    /// The same server through the Unix socket in this directory, for the daemon itself: a lease is about forty statements, and each costs
+    /// The embedded server, through the Unix socket in this directory, for the daemon itself: a lease is about forty statements, and each costs
     /// about 10 µs of processor time less than through TCP on loopback.
-    pub fn through_socket(mut self, directory: &Path) -> Self {
-        self.options = self.options.socket(directory);
+    pub fn of_own_server(mut self, socket_directory: &Path) -> Self {
+        self.options = self.options.socket(socket_directory);
+        self.is_own = true;
         self
     }
 
@@ -183,11 +193,13 @@ impl ServerAddress {
         Ok(connection)
     }
 
-    /// Connections to the catalog: `kept` of them stay open, the others open when they are needed.
+    /// Connections to the catalog: `kept` of them stay open, the others open when they are needed. Their backends have the priority where the
+    /// server is the daemon's own.
     ///
     /// In a busy daemon a connection opens slowly: sqlx computes the four thousand rounds of SCRAM in eight hundred pieces, and waits for its
     /// turn among all tasks after each, which a hundred sessions that begin at once would notice.
-    pub(crate) fn pool(&self, application_name: &str, size: u32, kept: u32) -> PgPool {
+    pub(crate) fn pool(&self, application_name: &str, priority: Priority, size: u32, kept: u32) -> PgPool {
+        let lowers = priority == Priority::Low && self.is_own;
         PgPoolOptions::new()
             .max_connections(size)
             .min_connections(kept)
@@ -206,7 +218,12 @@ impl ServerAddress {
                     Ok(true)
                 })
             })
-            .after_connect(|connection, _| Box::pin(async move { enter(connection).await }))
+            .after_connect(move |connection, _| {
+                Box::pin(async move {
+                    enter(connection).await?;
+                    if lowers { priority::lower(connection).await } else { Ok(()) }
+                })
+            })
             .connect_lazy_with(self.options.clone().database(CATALOG).application_name(application_name))
     }
 }
@@ -332,7 +349,7 @@ mod tests {
     #[test]
     fn url_for_clients_has_no_socket() {
         let url = SecretString::from("postgresql://u:p@127.0.0.1:5432/d".to_owned());
-        let address = ServerAddress::parse(&url).unwrap().through_socket(Path::new("/somewhere/socket"));
+        let address = ServerAddress::parse(&url).unwrap().of_own_server(Path::new("/somewhere/socket"));
         let own = address.libpq_variables("d");
         assert_eq!(own.iter().find(|(name, _)| *name == "PGHOST").unwrap().1.expose_secret(), "/somewhere/socket");
         let theirs = address.url_for("u", &SecretString::from("p".to_owned()), "d");

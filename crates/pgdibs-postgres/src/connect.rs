@@ -9,8 +9,9 @@ use crate::address;
 use crate::blockers;
 use crate::catalog;
 use crate::connection_pool::ConnectionPool;
-use crate::connections::CATALOG_CONNECTIONS;
+use crate::connections::{BACKGROUND_CONNECTIONS, CATALOG_CONNECTIONS};
 use crate::facts::ServerFacts;
+use crate::priority::Priority;
 use crate::sqlstate;
 use pgdibs_failpoint::{Failpoint, reach};
 
@@ -52,11 +53,15 @@ async fn connect(address: ServerAddress, instance: i32) -> Result<Connections, C
         in_use_by_others: in_use,
         catalog: ConnectionPool::new({
             let address = address.clone();
-            move || address.pool("pgdibs", CATALOG_CONNECTIONS, CATALOG_CONNECTIONS)
+            move || address.pool("pgdibs", Priority::Normal, CATALOG_CONNECTIONS, CATALOG_CONNECTIONS)
         }),
         ddl: ConnectionPool::new({
             let address = address.clone();
-            move || address.pool(&format!("{DDL_APPLICATION}{instance}"), DDL_CONNECTIONS, 0)
+            move || address.pool(&format!("{DDL_APPLICATION}{instance}"), Priority::Normal, DDL_CONNECTIONS, 0)
+        }),
+        background: ConnectionPool::new({
+            let address = address.clone();
+            move || address.pool(&format!("{DDL_APPLICATION}{instance}"), Priority::Low, BACKGROUND_CONNECTIONS, 0)
         }),
         address,
         facts,

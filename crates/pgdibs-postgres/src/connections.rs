@@ -7,8 +7,10 @@ use crate::facts::ServerFacts;
 pub struct Connections {
     /// For requests: a few statements each.
     pub catalog: ConnectionPool,
-    /// For DDL: one statement may take seconds.
+    /// For DDL that callers may wait for: one statement may take seconds.
     pub ddl: ConnectionPool,
+    /// For DDL that no caller waits for. On the embedded server its backends have a lower priority.
+    pub background: ConnectionPool,
     pub address: ServerAddress,
     pub facts: ServerFacts,
     /// This daemon's number, unique among the daemons of the server.
@@ -19,11 +21,13 @@ pub struct Connections {
 
 /// Connections that requests share.
 pub(crate) const CATALOG_CONNECTIONS: u32 = 8;
-/// Connections for clones, drops, builds and fences: as many as the reconciler runs at once of the first two, and two for the others.
-pub const DDL_CONNECTIONS: u32 = 18;
-/// Connections that the daemon itself may hold at once: those two kinds, the reconciler's, the notification listener's, the one that finds
+/// Connections for clones that callers wait for, builds and fences: as many as the reconciler runs at once of the first, and two for the others.
+pub const DDL_CONNECTIONS: u32 = 10;
+/// Connections for drops and for clones that no caller waits for: as many as the reconciler runs at once.
+pub(crate) const BACKGROUND_CONNECTIONS: u32 = 12;
+/// Connections that the daemon itself may hold at once: those three kinds, the reconciler's, the notification listener's, the one that finds
 /// blockers, and one into a build.
-pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + 4;
+pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + BACKGROUND_CONNECTIONS + 4;
 
 /// The prefix of `application_name` on connections that run DDL, before the instance. A dead daemon's DDL goes on, and the next leader finds
 /// it by this name.

@@ -184,6 +184,7 @@ impl PgBackend {
         self.applicant.lock().await.take();
         self.watch.lock().await.disconnect();
         self.connections.ddl.close().await;
+        self.connections.background.close().await;
         self.connections.catalog.close().await;
     }
 }

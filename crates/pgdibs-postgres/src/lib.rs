@@ -17,6 +17,7 @@ mod rows;
 pub mod public_connect;
 pub mod facts;
 mod disk;
+mod priority;
 mod address;
 mod inside;
 pub mod connection_pool;

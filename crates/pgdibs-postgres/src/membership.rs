@@ -8,6 +8,7 @@ use tokio::time::timeout;
 
 use crate::context::PgBackend;
 use crate::error::Result;
+use crate::priority::Priority;
 
 /// First key of the two-key advisory lock of a member; the second key is its instance. ("pgdb", also in the view `living_daemons`)
 const MEMBERSHIP: i32 = 1_885_824_098;
@@ -35,7 +36,7 @@ impl PgBackend {
 
     async fn join_members(&self) -> Result<Membership> {
         // A pool of its own: a dropped listener gives its connection back, and only a closed pool ends it.
-        let listener_pool = self.connections.address.pool(LISTENER, 1, 0);
+        let listener_pool = self.connections.address.pool(LISTENER, Priority::Normal, 1, 0);
         let mut listener = PgListener::connect_with(&listener_pool).await?;
         // A reconnect would silently lose the lock.
         listener.eager_reconnect(false);

@@ -1,5 +1,7 @@
 //! The embedded server with, between and after its daemons.
 
+use std::collections::BTreeSet;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -105,6 +107,20 @@ fn live_lease_outlives_daemons_until_stop_server() {
     assert!(session.try_run("select 1").is_err(), "--stop-server stops the server despite a live lease");
 }
 
+/// The nice values of the backends that clone and drop, by `ps`, and where there are autogroups those of their sessions.
+fn priorities_of_ddl(place: &Place) -> BTreeSet<String> {
+    let pids = "select string_agg(pid::text, ' ') from pg_stat_activity where application_name like 'pgdibs-ddl/%'";
+    let pids = place.superuser("postgres").text(pids);
+    let priority = |pid: &str| {
+        let listed = Command::new("ps").args(["-o", "ni=", "-p", pid]).output().unwrap().stdout;
+        let process = String::from_utf8(listed).unwrap().trim().to_owned();
+        let group = std::fs::read_to_string(format!("/proc/{pid}/autogroup")).unwrap_or_default();
+        let group = group.split_whitespace().last().unwrap_or(&process).to_owned();
+        format!("{process} {group}")
+    };
+    pids.split_whitespace().map(priority).collect()
+}
+
 #[test]
 fn killed_embedded_server_restarts_and_leases_survive() {
     let place = Place::create();
@@ -132,6 +148,8 @@ fn killed_embedded_server_restarts_and_leases_survive() {
     assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
     api.release(&lease);
     api.until_counts(&pool, &json!({"ready": 1, "leased": 0, "retiring": 0}));
+    // The reset waited for its clone, and nobody for what followed.
+    assert_eq!(priorities_of_ddl(&place), ["0 0".to_owned(), "5 5".to_owned()].into());
     daemon.stop();
     place.until_nothing_runs();
 }

@@ -412,7 +412,7 @@ fn clone(
             let fits = shared_capacity.clones_that_fit(snapshot, share.template) > reserved(started);
             if database.due && idle && fits && running + started < at_once(share.template) {
                 shared_capacity.take_disk(snapshot, share.template);
-                steps.push(Step::Clone { database: database.id });
+                steps.push(Step::Clone { database: database.id, awaited: running + started < urgent });
                 started += 1;
             }
         }

@@ -92,6 +92,8 @@ pub enum Step {
     Clone {
         /// The row.
         database: DatabaseId,
+        /// Whether a caller waits for it. One that has begun keeps what it began with.
+        awaited: bool,
     },
     /// Drops a retired database, then its login, then its row.
     Drop {
@@ -277,13 +279,21 @@ impl Step {
             Self::Fence { .. } => Class::Slow { at_once: 2 },
             // More than the number of cores, because each waits for checkpoints half of its time. `pgdibs-bench` with 8 callers on 2
             // busy cores: 8 give a fifth more cycles than 4, and 12 give no more than 8.
-            Self::Clone { .. } => Class::Slow { at_once: 8 },
+            Self::Clone { awaited: true, .. } => Class::Slow { at_once: 8 },
+            // Fewer, because they take the processor and the disk from tests.
+            Self::Clone { awaited: false, .. } => Class::Slow { at_once: 4 },
             // Concurrent drops share a checkpoint. With fewer drops than clones, drops fall behind.
             Self::Drop { .. } => Class::Slow { at_once: 8 },
             // Each runs expressions of its builder, which can take minutes, on a connection that clones and drops share.
             Self::Seal { .. } => Class::Slow { at_once: 4 },
             Self::CreateBuild { .. } | Self::DropTemplate { .. } => Class::Slow { at_once: usize::MAX },
         }
+    }
+
+    /// Whether it is a slow step that no caller waits for, so that it yields to the others.
+    #[must_use]
+    pub fn is_background(&self) -> bool {
+        matches!(self, Self::Clone { awaited: false, .. } | Self::Drop { .. } | Self::DropTemplate { .. })
     }
 
     /// Whether it can take longer than a few milliseconds and runs as a separate task.
@@ -301,7 +311,7 @@ impl Step {
             Self::Fence { database }
             | Self::Move { database, .. }
             | Self::Retire { database, .. }
-            | Self::Clone { database }
+            | Self::Clone { database, .. }
             | Self::Drop { database }
             | Self::Adopt { database, .. }
             | Self::Forget { database, .. } => Some(*database),

@@ -166,7 +166,8 @@ async fn roll_back(connection: &mut PgConnection) {
 /// Runs a slow step. A `create` or `drop database` has no time limit, so instead of a timeout a separate connection checks now and then
 /// that the backend is still working; when it is not, the answer was lost.
 async fn run_slow(backend: &PgBackend, step: &Step) -> Result<()> {
-    let (pool, number) = backend.connections.ddl.pool();
+    let connections = if step.is_background() { &backend.connections.background } else { &backend.connections.ddl };
+    let (pool, number) = connections.pool();
     let mut connection = pool.acquire().await?;
     let server = ServerProcess::default();
     let application = backend.ddl_application();
@@ -181,11 +182,11 @@ async fn run_slow(backend: &PgBackend, step: &Step) -> Result<()> {
         never = blockers::end(backend, blockers::SLOW) => match never {},
         () = server_idle(backend, &application, alone, || server.id()) => {
             // Otherwise the pool would wait for this connection, and never lend it again.
-            backend.connections.ddl.discard(number);
+            connections.discard(number);
             Err(StepError::Unavailable("the answer was lost; the next snapshot shows the outcome".to_owned()).into())
         }
     };
-    if result.is_err() && backend.connections.ddl.pool().1 != number {
+    if result.is_err() && connections.pool().1 != number {
         connection.close_on_drop();
     }
     result
@@ -197,7 +198,7 @@ async fn slow(ctx: &mut StepContext<'_>, server: &ServerProcess, step: &Step) ->
     }
     let writer = ctx.backend.disk.start();
     match step {
-        Step::Clone { database } => clone::clone(ctx, server, *database, &writer).await,
+        Step::Clone { database, .. } => clone::clone(ctx, server, *database, &writer).await,
         Step::Drop { database } => drop::drop_database(ctx, server, *database).await,
         Step::CreateBuild { template } => build::create(ctx, *template).await,
         Step::Seal { template } => build::seal(ctx, *template).await,

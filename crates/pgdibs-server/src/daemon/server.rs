@@ -50,7 +50,7 @@ impl Server {
             });
         }
         let embedded = start_embedded(config, status).await?;
-        let address = ServerAddress::parse(&embedded.url())?.through_socket(&embedded.socket_dir());
+        let address = ServerAddress::parse(&embedded.url())?.of_own_server(&embedded.socket_dir());
         let bin_dir = Some(embedded.bin_dir().to_owned());
         let data_dir = Some(embedded.data_dir().to_owned());
         Ok(Self { embedded: Mutex::new(Some(embedded)), address, bin_dir, data_dir })

@@ -16,7 +16,7 @@ const SHORTEST_PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause while steps run, of which drops may hang; while callers wait; and while a template is built by a daemon that may die.
 const LONGEST_AT_WORK: Duration = Duration::from_secs(5);
 
-/// Pauses double from one snapshot to the next while nothing is planned: what changes outside pgdibs mostly changes while pgdibs is in use,
+/// Pauses grow fourfold from one snapshot to the next while nothing is planned: what changes outside pgdibs mostly changes while pgdibs is in use,
 /// and a notification of another daemon can be lost with its connection.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
@@ -56,7 +56,7 @@ impl Timer {
             self.quiet = 0;
         }
         let longest = if is_working || self.is_awaited { LONGEST_AT_WORK } else { LONGEST_PAUSE };
-        let pause = SHORTEST_PAUSE.saturating_mul(1 << self.quiet.min(10)).min(longest);
+        let pause = SHORTEST_PAUSE.saturating_mul(1 << (2 * self.quiet.min(5))).min(longest);
         self.quiet = self.quiet.saturating_add(1);
         self.ended = now;
         self.periodic = now.saturating_add(pause);
@@ -96,13 +96,13 @@ mod tests {
     }
 
     #[test]
-    fn pauses_double_up_to_half_a_minute_while_nothing_is_planned() {
+    fn pauses_grow_to_half_a_minute_while_nothing_is_planned() {
         let mut timer = Timer::default();
-        assert_eq!(activations(&mut timer, false), [0, 1, 3, 7, 15, 31, 61, 91]);
+        assert_eq!(activations(&mut timer, false), [0, 1, 5, 21, 51, 81]);
         timer.woken();
-        assert_eq!(activations(&mut timer, false), [0, 1, 3, 7, 15, 31, 61, 91]);
+        assert_eq!(activations(&mut timer, false), [0, 1, 5, 21, 51, 81]);
         timer.planned();
-        assert_eq!(activations(&mut timer, true)[..6], [0, 1, 3, 7, 12, 17], "steps run");
+        assert_eq!(activations(&mut timer, true)[..5], [0, 1, 5, 10, 15], "steps run");
     }
 
     #[test]

@@ -66,7 +66,7 @@ impl State {
             Step::Move { database, slot, displaced } => self.move_to(*database, *slot, *displaced),
             Step::Retire { database, reason } => self.retire(*database, *reason),
             Step::NewDatabases { template, count } => self.new_databases(*template, *count),
-            Step::Clone { database } => self.clone_template(*database, halfway),
+            Step::Clone { database, .. } => self.clone_template(*database, halfway),
             Step::Drop { database } => self.drop_database(*database, halfway),
             Step::Adopt { database, oid } => self.adopt(*database, *oid),
             Step::Forget { database, reason } => self.forget(*database, *reason),

@@ -30,10 +30,10 @@ fn copying(e: Example) -> Example {
 #[test]
 fn clones_of_large_template_run_one_at_a_time_until_they_share_blocks() {
     let queued = large(3, 1000).creating(10).creating(11).creating(12);
-    check(&queued, &["clone 10"]);
+    check(&queued, &["refill 10"]);
     check(&queued.clone().busy(10), &[]);
     check(&copying(queued.clone()).busy(10), &[]);
-    check(&sharing(queued.clone()).busy(10), &["clone 11", "clone 12"]);
+    check(&sharing(queued.clone()).busy(10), &["refill 11", "refill 12"]);
     let waiting = queued.busy(10).waiting(1, Acquire, 2);
     check(&waiting, &["2 new of 1"]);
 }
@@ -42,9 +42,9 @@ fn clones_of_large_template_run_one_at_a_time_until_they_share_blocks() {
 fn idle_clones_of_large_template_leave_disk_for_another() {
     // 45 GiB are three clones, and 10 GiB for a caller or the next build.
     check(&large(8, 45), &["3 new of 1"]);
-    check(&large(8, 45).creating(10).creating(11).creating(12), &["clone 10"]);
+    check(&large(8, 45).creating(10).creating(11).creating(12), &["refill 10"]);
     let last = |free| large(8, free).spare(10).spare(11).creating(12);
-    check(&last(20), &["clone 12"]);
+    check(&last(20), &["refill 12"]);
     check(&last(19), &[]);
     check(&copying(last(19)), &[]);
     check(&last(19).waiting(1, Acquire, 3), &["fill slot 0 with 10", "fill slot 1 with 11", "clone 12"]);

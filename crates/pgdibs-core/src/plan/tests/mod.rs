@@ -44,7 +44,8 @@ fn shown(step: &Step) -> String {
         }
         Step::Retire { database, reason } => format!("retire {}: {}", d(database), retired(*reason)),
         Step::NewDatabases { template, count } => format!("{count} new of {}", t(template)),
-        Step::Clone { database } => format!("clone {}", d(database)),
+        Step::Clone { database, awaited: true } => format!("clone {}", d(database)),
+        Step::Clone { database, awaited: false } => format!("refill {}", d(database)),
         Step::Drop { database } => format!("drop {}", d(database)),
         Step::Adopt { database, oid } => format!("adopt {} at oid {oid}", d(database)),
         Step::Forget { database, reason } => {
@@ -96,7 +97,7 @@ fn empty_snapshot_needs_no_steps() {
 #[test]
 fn plan_orders_fast_steps_then_clones_then_drops() {
     let e = example(2, 4, 1).template(1).ready(10, 0).retiring(11, 1).old(12).spare(13).creating(14);
-    check(&e, &["return 11, 13 enters", "clone 14", "drop 12"]);
+    check(&e, &["return 11, 13 enters", "refill 14", "drop 12"]);
 }
 
 #[test]
@@ -109,7 +110,7 @@ fn busy_database_gets_no_further_step() {
 #[test]
 fn clone_in_progress_is_not_started_again() {
     let e = example(1, 1, 1).template(1).creating(10).creating(11);
-    check(&e, &["clone 10", "clone 11"]);
+    check(&e, &["refill 10", "refill 11"]);
     check(&e.busy(10).busy(11), &[]);
 }
 

@@ -14,7 +14,7 @@ use crate::template::{TemplateId, TemplateState};
 #[test]
 fn current_template_gets_warm_and_spare_databases() {
     check(&example(3, 5, 2).template(1), &["5 new of 1"]);
-    check(&example(3, 5, 2).template(1).creating(10).spare(11), &["fill slot 0 with 11", "3 new of 1", "clone 10"]);
+    check(&example(3, 5, 2).template(1).creating(10).spare(11), &["fill slot 0 with 11", "3 new of 1", "refill 10"]);
 }
 
 #[test]
@@ -188,7 +188,7 @@ fn below_disk_floor_slots_fill_but_no_clone_starts() {
     e.snapshot.limits = Limits { free_disk_bytes: Some(9), disk_floor_bytes: 10, ..Limits::default() };
     check(&e, &["fill slot 0 with 10"]);
     e.snapshot.limits.free_disk_bytes = Some(10);
-    check(&e, &["fill slot 0 with 10", "1 new of 1", "clone 11"]);
+    check(&e, &["fill slot 0 with 10", "1 new of 1", "refill 11"]);
 }
 
 /// Regression: concurrent clones filled the disk below its floor (found with a small disk).
@@ -201,12 +201,12 @@ fn clones_start_only_while_the_disk_stays_above_floor() {
         e
     };
     // One clone is in progress, so two more fit; with WAL_LOG each uses its size twice.
-    check(&copied(Some(Strategy::FileCopy)), &["clone 11", "clone 12"]);
+    check(&copied(Some(Strategy::FileCopy)), &["refill 11", "refill 12"]);
     check(&copied(Some(Strategy::WalLog)), &[]);
     check(&copied(None), &[]);
     let mut fixed = copied(None);
     fixed.last_pool().settings.strategy = StrategyChoice::Fixed(Strategy::FileCopy);
-    check(&fixed, &["clone 11", "clone 12"]);
+    check(&fixed, &["refill 11", "refill 12"]);
     fixed.snapshot.limits.free_disk_bytes = Some(1100);
     assert!(!fixed.snapshot.disk_is_short_for(TemplateId(1)), "just enough");
     fixed.snapshot.limits.free_disk_bytes = Some(1099);
@@ -241,7 +241,7 @@ fn ticket_evicts_idle_databases_of_another_pool() {
 #[test]
 fn blocked_clone_is_retried_and_not_replaced() {
     let e = example(1, 1, 0).template(1).creating(10).change(10, |d| d.state = DatabaseState::Blocked);
-    check(&e, &["clone 10"]);
+    check(&e, &["refill 10"]);
     check(&e.not_due(10), &[]);
 }
 
@@ -357,7 +357,7 @@ fn nothing_moves_while_a_request_waits_or_a_slot_is_filled() {
     check(&e().leased(11, 1), &[]);
     check(&e().retiring(10, 0), &["return 10"]);
     check(&example(2, 8, 0).template(1).ready(14, 4).spare(15), &["fill slot 0 with 15"]);
-    check(&example(2, 8, 0).template(1).ready(14, 4).creating(15), &["clone 15"]);
+    check(&example(2, 8, 0).template(1).ready(14, 4).creating(15), &["refill 15"]);
 }
 
 #[test]
@@ -401,4 +401,14 @@ fn moves_come_to_an_end() {
     let mut of_first: Vec<u32> = slots.filter(|(id, _)| *id < 20).map(|(_, slot)| slot).collect();
     of_first.sort_unstable();
     assert_eq!(of_first, [0, 1]);
+}
+
+#[test]
+fn clones_are_awaited_for_as_many_requests_as_wait() {
+    let e = example(4, 8, 0).template(1).creating(10).creating(11).creating(12).creating(13);
+    let waiting = e.waiting(1, Acquire, 2);
+    check(&waiting, &["clone 10", "clone 11", "refill 12", "refill 13"]);
+    check(&waiting.clone().busy(10), &["clone 11", "refill 12", "refill 13"]);
+    let reset = example(1, 8, 1).template(1).leased(10, 0).waiting(1, Reset, 1).creating(11).creating(12);
+    check(&reset, &["1 new of 1", "clone 11", "refill 12"]);
 }
