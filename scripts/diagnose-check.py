@@ -77,6 +77,8 @@ class Suite:
             check=True,
         )
         document: dict[str, Any] = json.loads(ran.stdout)
+        # What a prediction that is off was made of.
+        (WORK / f"{self.directory.name}.json").write_text(ran.stdout)
         for not_seen in document["not_seen"]:
             print(f"  not seen: {not_seen['what']}: {not_seen['why']}", flush=True)
         return document
