@@ -124,6 +124,7 @@ def test_diagnosis_on_leases_names_the_slow_import_and_changes_no_file(diagnosis
     assert [one["processes"] for one in document["at_once"]][:3] == [0, 1, 2]
     assert document["durations"]["known"] == 3
     assert [fixture["name"] for fixture in document["database"]["fixtures"]] == ["database_schema"]
+    assert document["database"]["lease"]["median"] > 0
     layouts = document["layouts"]
     assert sum(layout["is_recommended"] for layout in layouts) == sum(layout["is_present"] for layout in layouts) == 1
     assert {layout["dist"] for layout in layouts} == {None, "load", "worksteal", "loadfile", "loadscope"}

@@ -38,6 +38,8 @@ impl Layout {
 pub(crate) struct AtOnce {
     /// How many; 0 for pytest without xdist.
     pub(crate) processes: usize,
+    /// From the start to the end of the command.
+    pub(crate) wall: Samples,
     /// From the start to the workers' start; without xdist 0.
     pub(crate) before: Samples,
     /// Until the last of the processes has collected.

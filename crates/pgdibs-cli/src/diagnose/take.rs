@@ -104,13 +104,15 @@ pub(crate) fn take_at_once(measured: &mut Measured, count: usize, ran: &[Ran]) {
         measured.tests_with_coverage.add(took);
         if !waited.is_empty() || prepared > 0.0 {
             let database = measured.database.get_or_insert_with(Database::default);
-            database.lease.add(waited.iter().sum());
+            // Not `sum`, which is -0 of nothing.
+            database.lease.add(waited.iter().fold(0.0, |sum, seconds| sum + seconds));
             database.session.add(prepared);
         }
     }
     let peak = ran.iter().flat_map(|ran| &ran.processes).filter_map(|process| process.memory).max();
     measured.memory = measured.memory.max(peak.unwrap_or_default());
     let at_once = measured.at_once(count);
+    at_once.wall.add(ended - begun);
     at_once.before.add(from - begun);
     match first {
         Some(first) => {
