@@ -27,6 +27,8 @@ pub(crate) fn document(measured: &Measured, layouts: Option<&Layouts>) -> Value 
             "collection": samples(&measured.collection),
             "start_up_without_coverage": samples(&measured.start_up_without_coverage),
             "small_file": samples(&measured.small_file),
+            "tests_with_coverage": samples(&measured.tests_with_coverage),
+            "tests_without_coverage": samples(&measured.tests_without_coverage),
         },
         "small_file": measured.small_file_name,
         "imports": measured.lines.sorted().iter().take(20).map(|line| json!({

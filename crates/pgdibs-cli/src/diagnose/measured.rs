@@ -46,7 +46,7 @@ pub(crate) struct AtOnce {
     pub(crate) start_up: Samples,
     /// From the last test to the end of the command.
     pub(crate) end: Samples,
-    /// How many times longer the sampled tests took than `durations` says.
+    /// How many times longer the sampled tests, with the fixtures of their files, took than `durations` says.
     pub(crate) slower: Samples,
     /// Seconds between two tests of a worker.
     pub(crate) gap: Samples,
