@@ -1,11 +1,12 @@
 """Compares what `pgdibs diagnose` predicts with what the layouts take, on three suites; writes the figures into docs/diagnose.md.
 
-    diagnose-check.py [--suite NAME]... [--rounds N] [--keep]
+    diagnose-check.py [--suite NAME]... [--rounds N] [--resume] [--keep]
 
 It needs a daemon (PGDIBS_URL) and the program (PGDIBS_BIN), as scripts/with-daemon.py gives them, and PyPI for one of the suites.
 A round is one diagnosis with one run of everything, and then one run of each layout; the medians of the rounds are compared. Exit
 code 0 when each suite has three comparable layouts, all of them within 15 % of their prediction, the recommended one within 10 %
-of the best, and when the import that was made slow on purpose is the first lever. `--keep` leaves the page as it is.
+of the best, and when the import that was made slow on purpose is the first lever. `--resume` adds the rounds to those of earlier
+calls. `--keep` leaves the page as it is.
 """
 
 from __future__ import annotations
@@ -47,6 +48,24 @@ class Suite:
     predicted: dict[Layout, list[float]] = field(default_factory=dict)
     took: dict[Layout, list[float]] = field(default_factory=dict)
     recommended: list[Layout] = field(default_factory=list)
+    load: list[float] = field(default_factory=list)
+
+    @property
+    def rounds(self) -> Path:
+        """The figures of all rounds so far, for a call that adds some."""
+        return WORK / f"{self.directory.name}-rounds.json"
+
+    def save(self) -> None:
+        """Write the figures of all rounds so far."""
+        took, predicted = ([[*layout, seconds] for layout, seconds in of.items()] for of in (self.took, self.predicted))
+        self.rounds.write_text(json.dumps([took, predicted, self.recommended, self.load]))
+
+    def resume(self) -> None:
+        """Read the figures of earlier calls."""
+        if self.rounds.exists():
+            took, predicted, recommended, self.load = json.loads(self.rounds.read_text())
+            self.took, self.predicted = ({(workers, dist): list(of) for workers, dist, of in all_} for all_ in (took, predicted))
+            self.recommended = [(workers, dist) for workers, dist in recommended]
 
     def run(self, words: list[str]) -> float:
         """Run the command with these options; the seconds that it took."""
@@ -77,6 +96,8 @@ class Suite:
             check=True,
         )
         document: dict[str, Any] = json.loads(ran.stdout)
+        # What a prediction that is off was made of.
+        (WORK / f"{self.directory.name}-{len(self.load)}.json").write_text(ran.stdout)
         for not_seen in document["not_seen"]:
             print(f"  not seen: {not_seen['what']}: {not_seen['why']}", flush=True)
         return document
@@ -211,6 +232,7 @@ def main() -> int:
         "--suite", action="append", choices=["library", "shop", "networkx", "slow-import"], help="not all of them"
     )
     parser.add_argument("--rounds", type=int, default=3, help="how often (3)")
+    parser.add_argument("--resume", action="store_true", help="add the rounds to those of earlier calls")
     parser.add_argument("--keep", action="store_true", help="do not write the page")
     arguments = parser.parse_args()
     chosen = arguments.suite or ALL
@@ -232,14 +254,17 @@ def main() -> int:
         suite = suites()[name]
         # Not counted: it compiles modules and builds the template.
         suite.run(["-n", "0"])
-        load = []
+        if arguments.resume:
+            suite.resume()
         for number in range(arguments.rounds):
             print(f"{suite.name}: round {number + 1}", flush=True)
             suite.round()
-            load.append(os.getloadavg()[0])
+            suite.load.append(os.getloadavg()[0])
+            suite.save()
         found += suite.problems()
-        others = f"{os.cpu_count()} cores, load {min(load):.0f} to {max(load):.0f} at the ends of the rounds"
-        show(name, f"{suite.table()} {arguments.rounds} rounds, {time.strftime('%Y-%m-%d')}, {others}.")
+        load = f"load {min(suite.load):.0f} to {max(suite.load):.0f} at the ends of the rounds"
+        rounds = f"{len(suite.load)} rounds, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {load}"
+        show(name, f"{suite.table()} {rounds}.")
     print("\n".join(found) or "all as promised")
     return 1 if found else 0
 

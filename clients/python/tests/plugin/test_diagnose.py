@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
-from typing import Any, Optional
+from typing import Any, Callable, Optional
 
 import pytest
-from projects import Daemon, Project, eventually
+from projects import Daemon, DaemonProcess, Project, eventually, free_port
 
 NO_DAEMON = "http://127.0.0.1:1"
 PYTEST = [sys.executable, "-m", "pytest"]
@@ -74,20 +77,29 @@ class Diagnosis:
         path.write_text(text)
         return path
 
-    def start(self, *arguments: str, command: Optional[list[str]] = None) -> subprocess.Popen[str]:
-        """Start it."""
+    def start(
+        self, *arguments: str, command: Optional[list[str]] = None, before: Optional[Callable[[], None]] = None
+    ) -> subprocess.Popen[str]:
+        """Start it; `before` runs in the new process, which is the leader of a session."""
         # With PYTHONDONTWRITEBYTECODE Python would leave the tree alone whatever diagnose does.
         foreign = ("PGDIBS_", "PYTEST_", "PG", "PYTHON")
         environment = {name: value for name, value in os.environ.items() if not name.startswith(foreign)}
         environment.update(PGDIBS_URL=self.url, PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", **self.environment)
         words = [self.program, "diagnose", "--output", "json", *arguments, "--", *(command or PYTEST)]
         return subprocess.Popen(
-            words, cwd=self.directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+            words,
+            cwd=self.directory,
+            env=environment,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+            preexec_fn=before,
         )
 
-    def run(self, *arguments: str, command: Optional[list[str]] = None) -> Diagnosed:
+    def run(self, *arguments: str, command: Optional[list[str]] = None, before: Optional[Callable[[], None]] = None) -> Diagnosed:
         """Run it, with one run of everything."""
-        process = self.start("--runs", "1", *arguments, command=command)
+        process = self.start("--runs", "1", *arguments, command=command, before=before)
         output, errors = process.communicate(timeout=300)
         return Diagnosed(process.returncode, output, errors)
 
@@ -124,6 +136,7 @@ def test_diagnosis_on_leases_names_the_slow_import_and_changes_no_file(diagnosis
     assert [one["processes"] for one in document["at_once"]][:3] == [0, 1, 2]
     assert document["durations"]["known"] == 3
     assert [fixture["name"] for fixture in document["database"]["fixtures"]] == ["database_schema"]
+    assert document["database"]["lease"]["median"] > 0
     layouts = document["layouts"]
     assert sum(layout["is_recommended"] for layout in layouts) == sum(layout["is_present"] for layout in layouts) == 1
     assert {layout["dist"] for layout in layouts} == {None, "load", "worksteal", "loadfile", "loadscope"}
@@ -164,6 +177,55 @@ def test_durations_of_junit_file_give_layouts_without_daemon(diagnosis: Diagnosi
     assert "it has none of the tests that the command collects" in refused.errors
 
 
+def test_durations_of_pytest_split_are_found_in_the_root(diagnosis: Diagnosis) -> None:
+    diagnosis.file("pytest.ini", "[pytest]\n")
+    diagnosis.file("tests/test_a.py", "def test_one(): pass\ndef test_two(): pass\n")
+    diagnosis.file(".test_durations", '{"tests/test_a.py::test_one": 1.0, "tests/test_a.py::test_two": 3.5, "gone": 9.0}')
+    document = diagnosis.run(command=[*PYTEST, "tests"]).document
+    assert document["durations"]["origin"] == str(diagnosis.directory / ".test_durations")
+    assert (document["durations"]["known"], document["durations"]["seconds"]) == (2, 4.5)
+    assert len(document["layouts"]) > 4
+
+
+@pytest.mark.long
+def test_suite_of_one_test_is_measured_with_and_without_coverage(diagnosis: Diagnosis, project: Project) -> None:
+    diagnosis.url = project.daemon.url
+    diagnosis.file("app.py", "def answer():\n    return 42\n")
+    diagnosis.file("test_a.py", "import app\n\ndef test_one(): assert app.answer() == 42\n")
+    before = sorted(diagnosis.directory.rglob("*"))
+    plugins = ["-p", "pytest_cov", "-p", "pgdibs.pytest_plugin"]
+    diagnosed = diagnosis.run(command=[*PYTEST, *plugins, "--cov=app", "--cov-report=xml"])
+    document = diagnosed.document
+    assert (diagnosed.status, document["tests"], document["durations"]["known"]) == (0, 1, 1)
+    assert document["coverage"] is not None
+    assert len(diagnosed.runs("start_up_without_coverage")) == len(diagnosed.runs("tests_without_coverage")) == 1
+    assert diagnosed.runs("start_up_without_coverage") < diagnosed.runs("start_up")
+    recommended = next(layout for layout in document["layouts"] if layout["is_recommended"])
+    assert recommended["workers"] == 0
+    assert sorted(diagnosis.directory.rglob("*")) == before
+
+
+def test_daemon_whose_server_is_down_is_said_and_no_test_runs(diagnosis: Diagnosis) -> None:
+    listen = f"127.0.0.1:{free_port()}"
+    diagnosis.url = f"http://{listen}"
+    log = diagnosis.directory.parent / "daemon.log"
+    command = [diagnosis.program, "serve", "--listen", listen, "--server-url", "postgresql://postgres@127.0.0.1:1/postgres"]
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PGDIBS_")}
+    environment["PGDIBS_DATA_DIR"] = str(diagnosis.directory.parent / "data")
+    daemon = DaemonProcess(command, environment, diagnosis.url, log)
+    diagnosis.file("test_a.py", "def test_one():\n    open('has-run', 'w')\n")
+    try:
+        eventually(lambda: "listens on" in log.read_text())
+        diagnosed = diagnosis.run(command=[*PYTEST, "-p", "pgdibs.pytest_plugin", "-o", "pgdibs_pool=some"])
+    finally:
+        daemon.kill()
+    assert diagnosed.status == 0
+    why = diagnosed.not_seen("tests, database, durations")
+    assert "can lease nothing now: " in why
+    assert "waiting for the Postgres server at 127.0.0.1:1: connection refused" in why
+    assert not (diagnosis.directory / "has-run").exists()
+
+
 def test_command_that_cannot_be_collected_shows_its_error(diagnosis: Diagnosis) -> None:
     diagnosis.file("test_a.py", "import does_not_exist\n")
     diagnosed = diagnosis.run()
@@ -193,6 +255,22 @@ def test_guard_keeps_tests_from_the_developers_database(diagnosis: Diagnosis, pr
 def test_command_that_asks_the_terminal_shows_its_error(diagnosis: Diagnosis) -> None:
     diagnosis.file("conftest.py", "input('password: ')\n")
     assert "reading from stdin" in diagnosis.run().not_seen("collection")
+
+
+def test_command_that_reads_from_the_terminal_is_ended_at_once(diagnosis: Diagnosis) -> None:
+    diagnosis.file("conftest.py", "open('/dev/tty').readline()\n")
+    controller, terminal = pty.openpty()
+
+    def get_terminal() -> None:
+        fcntl.ioctl(terminal, termios.TIOCSCTTY, 0)
+
+    try:
+        diagnosed = diagnosis.run("--timeout", "60", before=get_terminal)
+    finally:
+        os.close(controller)
+        os.close(terminal)
+    assert diagnosed.status == 1
+    assert "it was ended when it used the terminal" in diagnosed.not_seen("collection")
 
 
 def test_command_that_hangs_is_ended_with_what_was_known(diagnosis: Diagnosis) -> None:

@@ -69,6 +69,10 @@ impl Databases {
         if client.get("/livez").await.is_err() {
             return Err(format!("no daemon: none answers at {}; start one with `pgdibs serve`", client.url()));
         }
+        // Postgres is down, or the token is wrong: each run of tests would wait for its lease.
+        if let Err(error) = client.get("/v1/pools").await {
+            return Err(format!("the daemon at {} can lease nothing now: {error}", client.url()));
+        }
         if !options.pgdibs {
             return Err("pgdibs is not installed where the command runs: `pip install pgdibs` there. Only its pytest plugin keeps tests from \
                         databases that are not leased"

@@ -27,6 +27,8 @@ pub(crate) fn document(measured: &Measured, layouts: Option<&Layouts>) -> Value 
             "collection": samples(&measured.collection),
             "start_up_without_coverage": samples(&measured.start_up_without_coverage),
             "small_file": samples(&measured.small_file),
+            "tests_with_coverage": samples(&measured.tests_with_coverage),
+            "tests_without_coverage": samples(&measured.tests_without_coverage),
         },
         "small_file": measured.small_file_name,
         "imports": measured.lines.sorted().iter().take(20).map(|line| json!({
@@ -37,6 +39,7 @@ pub(crate) fn document(measured: &Measured, layouts: Option<&Layouts>) -> Value 
         "durations": measured.durations.as_ref().map(|durations| json!({
             "origin": origin(&durations.origin),
             "seconds": durations.sum(),
+            "file_fixtures_seconds": durations.file_fixtures.iter().fold(0.0, |sum, seconds| sum + seconds),
             "known": durations.known,
             "longest": durations.longest().map(|(id, seconds)| json!({"test": id, "seconds": seconds})),
         })),
@@ -67,6 +70,7 @@ fn samples(samples: &Samples) -> Value {
 fn at_once(one: &AtOnce) -> Value {
     json!({
         "processes": one.processes,
+        "wall": samples(&one.wall),
         "before": samples(&one.before),
         "start_up": samples(&one.start_up),
         "end": samples(&one.end),

@@ -38,13 +38,15 @@ impl Layout {
 pub(crate) struct AtOnce {
     /// How many; 0 for pytest without xdist.
     pub(crate) processes: usize,
+    /// From the start to the end of the command.
+    pub(crate) wall: Samples,
     /// From the start to the workers' start; without xdist 0.
     pub(crate) before: Samples,
     /// Until the last of the processes has collected.
     pub(crate) start_up: Samples,
     /// From the last test to the end of the command.
     pub(crate) end: Samples,
-    /// How many times longer the sampled tests took than `durations` says.
+    /// How many times longer the sampled tests, with the fixtures of their files, took than `durations` says.
     pub(crate) slower: Samples,
     /// Seconds between two tests of a worker.
     pub(crate) gap: Samples,

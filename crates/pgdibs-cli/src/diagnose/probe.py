@@ -242,12 +242,11 @@ if __name__ != "__main__":
         mark("finish_begin")
         databases = sys.modules.get("pgdibs.plugin.databases")
         if databases is not None:
-            try:
+            # The command's own pgdibs may be another version.
+            with contextlib.suppress(AttributeError):
                 leased = session.config.stash.get(databases.databases_key, None)
-                if leased is not None:
-                    write("databases", seconds=leased.seconds, waits=list(leased.waits), leases=len(leased.leases))
-            except AttributeError:
-                pass
+                if leased is not None and leased.leases:
+                    write("databases", seconds=sum(leased.waits))
         try:
             import resource
 

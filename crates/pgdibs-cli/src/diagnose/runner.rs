@@ -20,6 +20,8 @@ use crate::signals::{Received, Signals};
 const PROBE: &str = "pgdibs_diagnose_probe";
 /// How long a command may take to end after SIGTERM, which makes the plugin of pgdibs release its leases.
 const GRACE: Duration = Duration::from_secs(3);
+/// How soon it is seen that a command has stopped.
+const STOP_CHECK_INTERVAL: Duration = Duration::from_millis(500);
 /// Lines of the output of a command that failed.
 const LINES_SHOWN: usize = 12;
 
@@ -29,6 +31,8 @@ pub(crate) enum Ending {
     Exited(u8),
     /// The deadline ended it.
     TimedOut,
+    /// It stopped, because it used a terminal.
+    UsedTerminal,
     /// It could not be started.
     NotStarted(String),
 }
@@ -75,6 +79,9 @@ impl Ran {
         let how = match &self.ending {
             Ending::Exited(code) => format!("it ended with {code}"),
             Ending::TimedOut => format!("it was still running after {:.0} s, and was ended", self.seconds()),
+            Ending::UsedTerminal => {
+                "it was ended when it used the terminal: it must run without one, as in CI".to_owned()
+            }
             Ending::NotStarted(why) => return why.clone(),
         };
         let lines = self.output.lines().chain(self.errors.lines());
@@ -198,6 +205,7 @@ impl Runner {
         for one in &mut running {
             let Some(child) = &mut one.child else { continue };
             let left = deadline.saturating_duration_since(Instant::now());
+            let group = one.group;
             tokio::select! {
                 status = child.wait() => {
                     one.ran.ended = now();
@@ -205,6 +213,7 @@ impl Runner {
                     one.child = None;
                 }
                 () = tokio::time::sleep(left) => {}
+                () = stopped_at_terminal(group) => one.ran.ending = Ending::UsedTerminal,
                 received = self.signals.next() => {
                     let Received { signal: caught, .. } = received;
                     signal = Some(caught);
@@ -295,6 +304,26 @@ impl Running {
     }
 }
 
+/// Waits until a command has stopped because it read or set the terminal: its process group is in the background.
+async fn stopped_at_terminal(group: Option<Pid>) {
+    #[cfg(target_os = "linux")]
+    if let Some(group) = group {
+        use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid};
+
+        // The status stays for whoever waits for the end.
+        let flags = WaitPidFlag::WSTOPPED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
+        loop {
+            if let Ok(WaitStatus::Stopped(_, Signal::SIGTTIN | Signal::SIGTTOU)) = waitid(Id::Pid(group), flags) {
+                return;
+            }
+            tokio::time::sleep(STOP_CHECK_INTERVAL).await;
+        }
+    }
+    #[cfg(not(target_os = "linux"))]
+    let _has_no_waitid = group;
+    std::future::pending().await
+}
+
 /// Ends what still runs: SIGTERM to the groups, then SIGKILL. Processes that outlived their command end too.
 async fn end_all(running: &mut [Running]) {
     let still = |running: &[Running]| running.iter().any(|one| one.child.is_some());
@@ -306,6 +335,8 @@ async fn end_all(running: &mut [Running]) {
     };
     if still(running) {
         signal_all(running, Signal::SIGTERM, true);
+        // A stopped process gets no other signal.
+        signal_all(running, Signal::SIGCONT, true);
         let deadline = Instant::now() + GRACE;
         for one in running.iter_mut() {
             let Some(child) = &mut one.child else { continue };

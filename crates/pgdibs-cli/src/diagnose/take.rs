@@ -2,9 +2,11 @@
 
 use std::collections::HashMap;
 
+use super::durations::Durations;
 use super::events::{Fixture, Process, RanTest};
 use super::measured::{Database, Measured};
 use super::runner::Ran;
+use super::schedule::Test;
 
 /// The part of the gaps between tests that counts: the longest ones are waits for other workers, which the simulation has.
 const GAPS_THAT_COUNT: f64 = 0.95;
@@ -68,12 +70,6 @@ pub(crate) fn take_fixtures(measured: &mut Measured, main: &Process, tests: usiz
 
 /// The figures of processes that ran at once: one command with workers of xdist, or several commands.
 pub(crate) fn take_at_once(measured: &mut Measured, count: usize, ran: &[Ran]) {
-    let known: HashMap<&str, f64> = match &measured.durations {
-        Some(durations) => {
-            durations.ids.iter().map(String::as_str).zip(durations.tests.iter().map(|test| test.seconds)).collect()
-        }
-        None => HashMap::new(),
-    };
     let mut lanes: Vec<&Process> = ran.iter().flat_map(Ran::workers).collect();
     let has_workers = !lanes.is_empty();
     if !has_workers {
@@ -90,7 +86,7 @@ pub(crate) fn take_at_once(measured: &mut Measured, count: usize, ran: &[Ran]) {
     let last = tests().map(|test| test.ended).fold(0.0, f64::max);
     let collected = ran.iter().filter_map(|ran| Some(ran.until("collection_end")? + ran.begun)).fold(begun, f64::max);
     let took: f64 = tests().map(RanTest::own).sum();
-    let expected: f64 = tests().filter_map(|test| known.get(test.id.as_str())).sum();
+    let slower = measured.durations.as_ref().and_then(|durations| slower(durations, &lanes));
     let gaps: Vec<f64> = lanes.iter().flat_map(|lane| gaps_of(&lane.tests)).collect();
     let lanes_count = lanes.len().max(1) as f64;
     let session = lanes.iter().flat_map(|lane| &lane.tests).map(RanTest::session).sum::<f64>() / lanes_count;
@@ -104,13 +100,15 @@ pub(crate) fn take_at_once(measured: &mut Measured, count: usize, ran: &[Ran]) {
         measured.tests_with_coverage.add(took);
         if !waited.is_empty() || prepared > 0.0 {
             let database = measured.database.get_or_insert_with(Database::default);
-            database.lease.add(waited.iter().sum());
+            // Not `sum`, which is -0 of nothing.
+            database.lease.add(waited.iter().fold(0.0, |sum, seconds| sum + seconds));
             database.session.add(prepared);
         }
     }
     let peak = ran.iter().flat_map(|ran| &ran.processes).filter_map(|process| process.memory).max();
     measured.memory = measured.memory.max(peak.unwrap_or_default());
     let at_once = measured.at_once(count);
+    at_once.wall.add(ended - begun);
     at_once.before.add(from - begun);
     match first {
         Some(first) => {
@@ -122,12 +120,31 @@ pub(crate) fn take_at_once(measured: &mut Measured, count: usize, ran: &[Ran]) {
             at_once.end.add(ended - collected);
         }
     }
-    if expected > 0.0 {
-        at_once.slower.add(took / expected);
+    if let Some(slower) = slower {
+        at_once.slower.add(slower);
         at_once.gap.add(mean_of_most(gaps));
         at_once.session.add(session);
         at_once.databases.add(waited.iter().sum::<f64>() / lanes_count);
     }
+}
+
+/// How many times longer the tests of all lanes, with the fixtures of their files, took than `durations` says.
+fn slower(durations: &Durations, lanes: &[&Process]) -> Option<f64> {
+    let known: HashMap<&str, &Test> = durations.ids.iter().map(String::as_str).zip(&durations.tests).collect();
+    let (mut took, mut expected) = (0.0, 0.0);
+    for lane in lanes {
+        let mut file = None;
+        for ran in &lane.tests {
+            let Some(test) = known.get(ran.id.as_str()) else { continue };
+            took += ran.own() + ran.file;
+            expected += test.seconds;
+            // A lane pays them when it comes to the file, as in the simulation.
+            if file.replace(test.file) != Some(test.file) {
+                expected += durations.file_fixtures.get(test.file).copied().unwrap_or_default();
+            }
+        }
+    }
+    (expected > 0.0).then(|| took / expected)
 }
 
 /// Seconds between each test and the next one.
@@ -144,4 +161,35 @@ fn mean_of_most(mut gaps: Vec<f64>) -> f64 {
 fn median(mut values: Vec<f64>) -> Option<f64> {
     values.sort_by(f64::total_cmp);
     values.get(values.len() / 2).copied()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::durations::Origin;
+    use super::*;
+
+    /// A lane of tests of half a second each; the first one of a file has `file` seconds of its fixtures.
+    fn lane(ids: &[&str], file: f64) -> Process {
+        let mut seen = "";
+        let mut process = Process::default();
+        for id in ids {
+            let of_file = if std::mem::replace(&mut seen, &id[..1]) == &id[..1] { 0.0 } else { file };
+            let json = serde_json::json!({"id": id, "begun": 0.0, "ended": 0.5 + of_file, "session": 0.0, "file": of_file});
+            process.tests.push(serde_json::from_value(json).unwrap());
+        }
+        process
+    }
+
+    #[test]
+    fn slowness_counts_fixtures_of_files_once_for_each_lane() {
+        let ids = ["a::1", "a::2", "b::1"].map(str::to_owned);
+        let seconds = ids.iter().map(|id| (id.clone(), 0.5)).collect();
+        let fixtures = [("a".to_owned(), 2.0)].into();
+        let durations = Durations::new(Origin::Run, &ids, &seconds, &fixtures);
+        let one = lane(&["a::1", "a::2", "b::1"], 0.0);
+        assert_eq!(slower(&durations, &[&one]), Some(1.5 / 3.5));
+        let (first, second) = (lane(&["a::1", "b::1"], 2.0), lane(&["a::2"], 2.0));
+        assert_eq!(slower(&durations, &[&first, &second]), Some((1.5 + 6.0) / (1.5 + 4.0)));
+        assert_eq!(slower(&durations, &[]), None);
+    }
 }
