@@ -7,6 +7,7 @@ import subprocess
 import sys
 
 import http_reference
+import log_reference
 import plugin_reference
 
 PLUGIN_PAGE = plugin_reference.PAGE.read_text(encoding="utf-8")
@@ -29,6 +30,11 @@ def test_http_page_has_all_calls_fields_and_codes() -> None:
     assert calls == set(re.findall(r"^### [A-Z]+ /.*$", page, re.MULTILINE))
     fields = {field for name, schema in schemas.items() if name != "Problem" for field in schema.get("properties", ())}
     assert [word for word in fields | set(schemas["Code"]["enum"]) if f"`{word}`" not in page] == []
+
+
+def test_logging_page_is_current() -> None:
+    page = log_reference.PAGE.read_text(encoding="utf-8")
+    assert log_reference.page(page) == page, "docs/logging.md is stale: python3 scripts/log_reference.py"
 
 
 def test_plugin_page_is_current() -> None:

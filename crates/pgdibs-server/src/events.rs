@@ -7,7 +7,7 @@ mod bus;
 mod reader;
 
 pub(crate) use self::bus::now;
-pub use self::bus::{Events, KEPT, Record, frame};
+pub use self::bus::{Events, KEPT, Loss, Record, frame};
 pub use self::reader::Reader;
 
 #[cfg(test)]

@@ -29,6 +29,7 @@ fn both_daemons_serve_and_the_second_takes_over() {
     let second = there.daemon(&[]);
     assert!(reconciles(&first.api) && !reconciles(&second.api));
     events_of_one_daemon_arrive_at_the_other(&here, &first.api, &second.api, &pool);
+    lost_listener_leaves_a_gap(&cluster, &second.api);
 
     // Requests of both daemons wait for one database and are served in order.
     let held = acquire_for(&second.api, &pool, "the first one");
@@ -138,6 +139,22 @@ fn events_of_one_daemon_arrive_at_the_other(place: &Place, first: &Api, second: 
         let is_whole = of_leases == expected && after("database_dropped") >= 2 && after("database_cloned") >= 1;
         assert!(all.iter().all(|event| event["daemon"] == instance.as_str()), "{lines:#?}");
         if is_whole { Ok(()) } else { Err(format!("{lines:#?}")) }
+    });
+}
+
+/// What another daemon sends while a daemon has no listener is lost, which the daemon says once it listens again.
+fn lost_listener_leaves_a_gap(cluster: &Cluster, second: &Api) {
+    let kinds = || {
+        let stream = second.get("/v1/events?follow=false&kind=server_lost").body;
+        let lines = stream.as_str().unwrap().lines();
+        lines.filter_map(|line| line.strip_prefix("event: ")).map(str::to_owned).collect::<Vec<_>>()
+    };
+    assert_eq!(kinds(), Vec::<String>::new());
+    let end = "select pg_terminate_backend(pid) from pg_stat_activity where application_name like 'pgdibs-listener %'";
+    Session::try_open(&cluster.url()).unwrap().run(end);
+    until("the gap and a fresh status", || match kinds().as_slice() {
+        [gap, status] if gap == "gap" && status == "status" => Ok(()),
+        other => Err(format!("{other:?}")),
     });
 }
 

@@ -6,6 +6,7 @@ mod files;
 mod idle;
 mod lock_wait;
 mod log;
+mod membership;
 mod notify;
 mod relay;
 mod server;
@@ -29,7 +30,6 @@ use pgdibs_failpoint::{Failpoint, reach};
 use pgdibs_postgres::backend::PgBackend;
 use pgdibs_postgres::connect::ServerAddress;
 use pgdibs_postgres::doctor::{Extent, Severity};
-use pgdibs_postgres::membership::{ListenError, Notified};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
@@ -222,7 +222,7 @@ async fn with_server(
     .with_metrics(Arc::clone(status.metrics()))
     .with_refused_pools(Arc::clone(status.refused_pools()));
     let membership =
-        keep_membership(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), Arc::clone(&events));
+        membership::keep(Arc::clone(&backend), Arc::clone(&wait_queue), Arc::clone(&report), Arc::clone(&events));
     tasks.spawn(relay::send(Arc::clone(&backend), Arc::clone(&events), stopping.clone()));
     tasks.spawn(stopping.clone().run_until_cancelled_owned(membership));
     // A task of its own, because the blocker may block the reconciler.
@@ -291,42 +291,6 @@ async fn with_server(
     let _ = tokio::time::timeout(Duration::from_millis(500), disconnect).await;
     server.release(leased && !config.stop_server).await;
     Ok(())
-}
-
-/// Keeps this daemon a member until the caller drops the future: it gets notifications of other daemons' changes, and its tickets count.
-///
-/// It also detects a dead connection first, because the reconciler may be waiting for a step.
-async fn keep_membership(
-    backend: Arc<PgBackend>,
-    wait_queue: Arc<WaitQueue>,
-    report: Arc<Mutex<ReconcilerState>>,
-    events: Arc<Events>,
-) {
-    loop {
-        match backend.membership().await {
-            Ok(mut membership) => {
-                wait_queue.wake_reconciler_for_others();
-                let error = loop {
-                    match membership.notified().await {
-                        Ok(Notified::Events(payload)) => relay::receive(&events, &payload),
-                        // It wakes the waiters, once it has counted what is ready.
-                        Ok(Notified::Changed) => wait_queue.wake_reconciler_for_others(),
-                        Err(error) => break error,
-                    }
-                };
-                if error == ListenError::NoAnswer {
-                    // The reconciler clears it when the server answers.
-                    report
-                        .lock()
-                        .unreachable
-                        .get_or_insert_with(|| "the Postgres server is not available: it does not answer".to_owned());
-                }
-                wait_queue.wake_reconciler_for_others();
-            }
-            Err(error) => tracing::debug!(%error, "cannot become a member"),
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
 }
 
 /// Deletes this daemon's tickets without a waiter: their deletion failed when the waiter left. Where no caller has waited since none was

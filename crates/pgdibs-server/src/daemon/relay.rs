@@ -10,7 +10,7 @@ use serde::Deserialize;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
-use crate::events::{Events, KEPT};
+use crate::events::{Events, KEPT, Loss};
 
 /// Between two notifications: at most ten a second. Each of them costs the server a commit.
 const INTERVAL: Duration = Duration::from_millis(100);
@@ -138,7 +138,7 @@ pub(super) fn receive(events: &Events, payload: &str) {
         Ok(batch) if batch.daemon == events.instance() => {}
         Ok(batch) => {
             if batch.lost {
-                events.receive_loss();
+                events.receive_loss(Loss::TooMany);
             }
             batch.events.into_iter().for_each(|event| events.receive(event));
         }
@@ -171,7 +171,7 @@ mod tests {
         let events = Events::of(1);
         payloads.iter().for_each(|payload| receive(&events, payload));
         let kept = events.kept();
-        assert!(kept[0].event().is_none(), "the loss comes first");
+        assert_eq!(kept[0].loss(), Some(Loss::TooMany), "the loss comes first");
         let runs: Vec<_> = kept[1..].iter().map(|record| record.event().unwrap().run.clone().unwrap()).collect();
         assert_eq!(runs, (0..300).map(|number| number.to_string()).collect::<Vec<_>>());
     }

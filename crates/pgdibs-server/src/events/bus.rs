@@ -29,31 +29,57 @@ pub(crate) fn now() -> Timestamp {
     Timestamp(i64::try_from(micros).unwrap_or(i64::MAX))
 }
 
+/// Why events of other daemons are missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Loss {
+    /// Another daemon made more than it may send.
+    TooMany,
+    /// The connection on which they arrive was lost.
+    Disconnected,
+}
+
+impl Loss {
+    /// The reason of the event `gap`.
+    pub fn reason(self) -> &'static str {
+        match self {
+            Self::TooMany => "another daemon made more events than it may send",
+            Self::Disconnected => {
+                "events of other daemons are missing: the connection to the server on which they arrive was lost"
+            }
+        }
+    }
+}
+
 /// An event with its number.
 #[derive(Debug)]
 pub struct Record {
     number: u64,
-    /// `None` for events of another daemon that were lost on the way: what follows may not follow from what came before.
-    event: Option<(Event, api::Event)>,
+    /// The event, or why events of other daemons are missing here: what follows may not follow from what came before.
+    event: Result<(Event, api::Event), Loss>,
     /// Whether it happened at this daemon.
     is_own: bool,
     frame: OnceLock<Bytes>,
 }
 
 impl Record {
-    /// The event; `None` where events of another daemon are missing.
+    /// The event; `None` where events of other daemons are missing.
     pub fn event(&self) -> Option<&Event> {
-        self.event.as_ref().map(|(event, _)| event)
+        self.event.as_ref().ok().map(|(event, _)| event)
     }
 
-    /// The event as callers get it; `None` where events of another daemon are missing.
+    /// Why events of other daemons are missing here.
+    pub fn loss(&self) -> Option<Loss> {
+        self.event.as_ref().err().copied()
+    }
+
+    /// The event as callers get it; `None` where events of other daemons are missing.
     pub fn response(&self) -> Option<&api::Event> {
-        self.event.as_ref().map(|(_, wire)| wire)
+        self.event.as_ref().ok().map(|(_, wire)| wire)
     }
 
     /// The event as other daemons get it; `None` if it came from one.
     pub fn to_relay(&self) -> Option<&api::Event> {
-        self.event.as_ref().filter(|_| self.is_own).map(|(_, wire)| wire)
+        self.response().filter(|_| self.is_own)
     }
 
     /// Its id at the daemon with this instance.
@@ -64,7 +90,7 @@ impl Record {
     /// The event as a stream has it; made once for all streams.
     pub fn frame(&self, instance: i32) -> Bytes {
         let made = self.frame.get_or_init(|| {
-            let Some((event, wire)) = &self.event else { return Bytes::new() };
+            let Ok((event, wire)) = &self.event else { return Bytes::new() };
             frame(&self.id(instance), event.kind.as_str(), &serde_json::to_string(wire).unwrap_or_default())
         });
         made.clone()
@@ -131,25 +157,25 @@ impl Events {
         log::write(&event);
         self.metrics.observe(&event);
         let wire = api::Event::new(&event, now(), self.instance);
-        self.add(Some((event, wire)), true);
+        self.add(Ok((event, wire)), true);
     }
 
     /// Something happened at another daemon. Its log has it.
     pub fn receive(&self, wire: api::Event) {
         if let Some(event) = wire.clone().read() {
-            self.add(Some((event, wire)), false);
+            self.add(Ok((event, wire)), false);
         }
     }
 
-    /// Events of another daemon were lost: it made more than it may send.
-    pub fn receive_loss(&self) {
-        self.add(None, false);
+    /// Events of other daemons are missing.
+    pub fn receive_loss(&self, loss: Loss) {
+        self.add(Err(loss), false);
     }
 
-    fn add(&self, event: Option<(Event, api::Event)>, is_own: bool) {
+    fn add(&self, event: Result<(Event, api::Event), Loss>, is_own: bool) {
         let mut state = self.state.lock();
         let now = Instant::now();
-        if let Some((event, _)) = &event {
+        if let Ok((event, _)) = &event {
             state.history.add(event, now);
             state.known.observe(event, now);
         }

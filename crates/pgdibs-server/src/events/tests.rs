@@ -8,7 +8,7 @@ use pgdibs_core::event::{Event, EventKind};
 use pgdibs_core::template::Timestamp;
 
 use super::reader::Lagged;
-use super::{Events, KEPT, Record};
+use super::{Events, KEPT, Loss, Record};
 
 fn numbered(number: u64) -> Event {
     Event::new(EventKind::RunAdmitted).with_run(&format!("r{number}"))
@@ -69,10 +69,10 @@ fn events_of_another_daemon_get_a_number_and_are_not_sent_on() {
     let wire = api::Event::new(&numbered(1), Timestamp(0), 9);
     events.receive(wire.clone());
     events.receive(api::Event { kind: "of_a_newer_version".to_owned(), ..wire });
-    events.receive_loss();
+    events.receive_loss(Loss::Disconnected);
     let kept = events.kept();
     assert_eq!(kept.len(), 2);
     assert!(kept.iter().all(|record| record.to_relay().is_none()));
-    assert!(kept[0].event().is_some() && kept[1].event().is_none());
+    assert!(kept[0].event().is_some() && kept[1].loss() == Some(Loss::Disconnected));
     assert!(String::from_utf8(kept[0].frame(3).to_vec()).unwrap().contains(r#""daemon":"9""#));
 }

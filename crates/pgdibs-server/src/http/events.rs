@@ -114,16 +114,13 @@ impl<B: Backend + 'static> EventStream<B> {
             };
             let instance = self.service.events().instance();
             let mut chunk = Vec::new();
-            let mut is_missing = false;
             for record in &records {
-                match record.event() {
-                    Some(event) if self.query.matches(event) => chunk.extend_from_slice(&record.frame(instance)),
-                    Some(_) => {}
-                    None => is_missing = true,
+                if record.event().is_some_and(|event| self.query.matches(event)) {
+                    chunk.extend_from_slice(&record.frame(instance));
                 }
             }
-            if is_missing {
-                self.add_gap(&mut chunk, "another daemon made more events than it may send").await;
+            if let Some(loss) = records.iter().find_map(|record| record.loss()) {
+                self.add_gap(&mut chunk, loss.reason()).await;
             }
             self.due = Instant::now() + PAUSE;
             if !chunk.is_empty() {
