@@ -2,6 +2,10 @@
 
 use std::process::ExitCode;
 
+/// It gives the memory of a burst of requests back to the system; see docs/internals/decisions.md.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     pgdibs_cli::main()
 }
