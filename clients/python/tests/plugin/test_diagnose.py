@@ -172,6 +172,9 @@ def test_durations_of_junit_file_give_layouts_without_daemon(diagnosis: Diagnosi
     assert diagnosed.document["durations"]["longest"] == {"test": "tests/test_a.py::TestX::test_one", "seconds": 7200.5}
     assert diagnosed.document["durations"]["known"] == 1
     assert diagnosed.document["layouts"][0]["seconds"] > 14401
+    # What was measured is not lost with the page.
+    unwritable = diagnosis.run("--durations-from", str(junit), "--html", str(diagnosis.directory / "none/page.html"))
+    assert (unwritable.status, unwritable.document["tests"]) == (1, 2)
     refused = diagnosis.run("--durations-from", str(diagnosis.file("other.json", '{"tests/test_b.py::test": 1.0}')))
     assert refused.status == 1
     assert "it has none of the tests that the command collects" in refused.errors
@@ -179,11 +182,14 @@ def test_durations_of_junit_file_give_layouts_without_daemon(diagnosis: Diagnosi
 
 def test_durations_of_pytest_split_are_found_in_the_root(diagnosis: Diagnosis) -> None:
     diagnosis.file("pytest.ini", "[pytest]\n")
-    diagnosis.file("tests/test_a.py", "def test_one(): pass\ndef test_two(): pass\n")
-    diagnosis.file(".test_durations", '{"tests/test_a.py::test_one": 1.0, "tests/test_a.py::test_two": 3.5, "gone": 9.0}')
+    diagnosis.file("tests/test_a.py", "def test_one(): pass\ndef test_two(): pass\ndef test_three(): pass\n")
+    diagnosis.file(
+        ".test_durations",
+        '{"tests/test_a.py::test_one": 1.0, "tests/test_a.py::test_two": 3.5, "tests/test_a.py::test_three": -1.0}',
+    )
     document = diagnosis.run(command=[*PYTEST, "tests"]).document
     assert document["durations"]["origin"] == str(diagnosis.directory / ".test_durations")
-    assert (document["durations"]["known"], document["durations"]["seconds"]) == (2, 4.5)
+    assert (document["durations"]["known"], document["durations"]["seconds"]) == (2, 6.75), "the third gets the mean"
     assert len(document["layouts"]) > 4
 
 

@@ -22,6 +22,10 @@ use crate::progress::Progress;
 
 /// How the failure of a run begins that pytest refused; the plugin of pgdibs ends a run in this way that has no lease.
 const USAGE_ERROR: &str = "it ended with 4";
+/// The part of the time that is left which `--quick` has for the run of all tests.
+const PART_FOR_ALL: f64 = 0.3;
+/// So many tests, evenly spread over the suite, come first in that run.
+const FIRST_TESTS: usize = 60;
 /// One in so many modules may have no compiled file.
 const MAY_BE_MISSING: usize = 30;
 /// The exit codes of pytest after which its times count: all passed, some failed, none collected.
@@ -123,32 +127,44 @@ impl<'a> Measurement<'a> {
     fn steps(&self, round: usize) -> Vec<Step> {
         let has_tests = !self.measured.ids.is_empty();
         let runs_tests = has_tests && self.databases.is_some();
+        let is_quick = self.measured.is_quick;
         let mut steps = vec![Step::Interpreter, Step::Collection];
-        if runs_tests {
-            // Before all tests, because the first run may build the template.
-            steps.push(Step::SmallFile);
-        }
-        if !self.measured.is_quick {
+        if !is_quick {
+            if runs_tests {
+                // Before all tests, because the first run may build the template.
+                steps.push(Step::SmallFile);
+            }
             steps.push(Step::Imports);
         }
         if self.measured.options.coverage.is_some() {
             steps.push(Step::CollectionWithoutCoverage);
         }
+        let mut at_once = self.counts();
+        if !has_tests {
+            at_once.clear();
+        }
         if runs_tests {
             if round == 0 && self.measured.durations.is_none() {
                 steps.push(Step::AllTests);
             }
-            steps.push(Step::AtOnce(0));
-            if self.measured.options.coverage.is_some() {
-                steps.push(Step::SampleWithoutCoverage);
-            }
+            at_once.insert(0, 0);
         }
-        if has_tests {
-            steps.extend(self.counts().into_iter().map(Step::AtOnce));
+        if is_quick {
+            // First what the prediction cannot do without: as many processes as cores, then more. One process is the run of all tests.
+            let (cores, present) = (self.measured.cores, self.measured.present().workers);
+            at_once
+                .sort_by_key(|count| (*count != cores, *count != present || present == 0, std::cmp::Reverse(*count)));
         }
-        if self.measured.is_quick {
+        steps.extend(at_once.into_iter().map(Step::AtOnce));
+        if runs_tests && self.measured.options.coverage.is_some() {
+            steps.push(Step::SampleWithoutCoverage);
+        }
+        if is_quick {
             // A prediction does not need them.
             steps.push(Step::Imports);
+            if runs_tests {
+                steps.push(Step::SmallFile);
+            }
         }
         steps
     }
@@ -285,7 +301,7 @@ impl<'a> Measurement<'a> {
             ran = self.runner.run(&words, &[], self.budget.limit()).await?;
         }
         let Some(main) = ran.main().filter(|main| !main.marks.is_empty()) else {
-            self.measured.cannot_see("the command", format!("no pytest ran in it; {}", ran.failure()));
+            self.measured.cannot_see("the command", format!("pytest began no session in it; {}", ran.failure()));
             self.measured.has_failed = true;
             return Ok(false);
         };
@@ -384,8 +400,11 @@ impl<'a> Measurement<'a> {
 
     /// One run of all tests, for their durations. Its deadline keeps what it has seen.
     async fn all_tests(&mut self) -> Result<Result<(), String>, Interrupted> {
-        let limit = self.budget.left().map_or(self.budget.limit(), |left| Duration::from_secs_f64(left * 0.4));
-        let ran = self.runner.run(&self.words(&self.alone()), &[], limit).await?;
+        let limit = self.budget.left().map_or(self.budget.limit(), |left| Duration::from_secs_f64(left * PART_FOR_ALL));
+        // A run that may be cut short begins with tests from all files.
+        let stride = if self.measured.is_quick { self.measured.ids.len() / FIRST_TESTS } else { 1 };
+        let variables = [("PGDIBS_DIAGNOSE_STRIDE", stride.max(1).to_string())];
+        let ran = self.runner.run(&self.words(&self.alone()), &variables, limit).await?;
         let tests = ran.main().map(|main| main.tests.clone()).unwrap_or_default();
         if tests.is_empty() {
             return Ok(Err(ran.failure()));
@@ -408,6 +427,10 @@ impl<'a> Measurement<'a> {
         self.measured.durations = Some(Durations::new(origin, &self.measured.ids, &seconds, &fixtures));
         if let Some(main) = ran.main() {
             take_fixtures(&mut self.measured, main, tests.len());
+        }
+        if self.measured.is_quick && counted(&ran) {
+            // There may be no time for the sample in one process.
+            take_at_once(&mut self.measured, 0, std::slice::from_ref(&ran));
         }
         Ok(Ok(()))
     }

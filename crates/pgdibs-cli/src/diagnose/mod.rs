@@ -63,15 +63,16 @@ pub(super) async fn diagnose(context: &Context, args: DiagnoseArgs) -> Result<u8
     let Measurement { measured, progress, .. } = measurement;
     drop(progress);
     let layouts = model::layouts(&measured);
-    if let Some(path) = &args.html {
-        std::fs::write(path, page::page(&measured, layouts.as_ref()))
-            .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))?;
-    }
     add_to_summary(&screen::markdown(&measured, layouts.as_ref()));
     let colour = context.output.colour;
     context.output.result(&document::document(&measured, layouts.as_ref()), || {
         screen::screen(&measured, layouts.as_ref(), colour)
     })?;
+    // Last, because a file that cannot be written must not lose what was measured.
+    if let Some(path) = &args.html {
+        std::fs::write(path, page::page(&measured, layouts.as_ref()))
+            .map_err(|error| CliError::failed(format!("cannot write {}: {error}", path.display())))?;
+    }
     Ok(match signal {
         Some(signal) => exit_code_of(signal as i32),
         None if measured.start_up.is_empty() && measured.interpreter.is_empty() || measured.has_failed => FAILED,

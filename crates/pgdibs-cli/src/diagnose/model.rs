@@ -162,9 +162,9 @@ impl Model<'_> {
     }
 
     fn fixed(&self, workers: usize) -> Fixed {
-        let value = |of: fn(&AtOnce) -> &Samples| self.value(workers, of);
+        let value = |of: fn(&AtOnce) -> &Samples| self.contended(workers, of);
         let before = match (self.measured.options.xdist.is_some(), workers) {
-            (true, _) | (_, 0) => value(|one| &one.before).unwrap_or_default(),
+            (true, _) | (_, 0) => self.value(workers, |one| &one.before).unwrap_or_default(),
             // Without xdist a controller is predicted from what pytest takes until it would start its workers.
             (false, _) => {
                 let parts = [&self.measured.pytest, &self.measured.conftest];
@@ -194,16 +194,28 @@ impl Model<'_> {
 
     /// How many times slower a test is with so many workers at work, than its duration says.
     fn slower(&self, workers: usize) -> f64 {
-        if let Some(slower) = self.value(workers, |one| &one.slower) {
+        if let Some(slower) = self.contended(workers, |one| &one.slower) {
             return slower;
         }
         // No test was run: the tests are taken to slow down as the start-up does.
-        let start_up = |count| self.value(count, |one| &one.start_up);
+        let start_up = |count| self.contended(count, |one| &one.start_up);
         match (workers, start_up(workers), start_up(1)) {
             (0, ..) => 1.0,
             (_, Some(many), Some(one)) if one > 0.0 => (many / one).max(1.0),
             _ => 1.0,
         }
+    }
+
+    /// The median of what workers do at once. More of them than were measured, and than there are cores, share these.
+    fn contended(&self, workers: usize, of: impl Fn(&AtOnce) -> &Samples) -> Option<f64> {
+        let value = self.value(workers, &of)?;
+        let measured = self.measured.at_once.iter().filter(|one| !of(one).is_empty() && one.processes > 0);
+        let Some(most) = measured.max_by_key(|one| one.processes) else { return Some(value) };
+        let shared = workers as f64 / most.processes.max(self.measured.cores).max(1) as f64;
+        if workers <= most.processes || shared <= 1.0 {
+            return Some(value);
+        }
+        Some(value.max(of(most).median().unwrap_or_default() * shared))
     }
 
     /// The median for so many workers; between the measured numbers, and beyond them, on a straight line.
@@ -298,6 +310,16 @@ mod tests {
         assert_eq!(model.value(0, |one| &one.start_up), Some(2.0));
         let six = model.predict(Layout { shards: 1, workers: 6, dist: Dist::Load });
         assert!(six.is_extrapolated);
+    }
+
+    #[test]
+    fn counts_beyond_the_cores_that_were_not_measured_share_the_cores() {
+        let mut measured = suite(2.0, 200, 0.5);
+        measured.at_once.retain(|one| one.processes <= 2);
+        let model = Model { measured: &measured, durations: measured.durations.as_ref().unwrap() };
+        assert_eq!((model.slower(2), model.slower(4), model.fixed(4).start_up), (1.0, 2.0, 4.0));
+        assert_eq!(model.fixed(4).before, 2.0, "the controller is alone");
+        assert_eq!(layouts(&measured).unwrap().recommended().layout.workers, 2);
     }
 
     #[test]

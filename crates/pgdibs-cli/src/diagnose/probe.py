@@ -28,6 +28,8 @@ ONLY = os.environ.get("PGDIBS_DIAGNOSE_ONLY", "")
 """A file with the ids of the tests to run, one a line; the others are deselected after the whole collection."""
 FILE = os.environ.get("PGDIBS_DIAGNOSE_FILE", "")
 """One test file to collect and run in place of the arguments of the command."""
+STRIDE = int(os.environ.get("PGDIBS_DIAGNOSE_STRIDE") or 1)
+"""Each so many-th test comes first."""
 WORKER = os.environ.get("PYTEST_XDIST_WORKER", "main")
 
 FOREIGN = re.compile(r"[/\\](site-packages|dist-packages|lib[/\\]python3[^/\\]*)[/\\]")
@@ -155,6 +157,8 @@ if __name__ != "__main__":
         """Write the tests; deselect those that this run does not need."""
         if config.option.collectonly:
             write("items", ids=[item.nodeid for item in items])
+        if STRIDE > 1:
+            items[:] = items[::STRIDE] + [item for number, item in enumerate(items) if number % STRIDE]
         if ONLY:
             with open(ONLY, encoding="utf-8") as file:
                 wanted = set(file.read().split("\n"))

@@ -28,7 +28,7 @@ impl Measurement<'_> {
         };
         let text = std::fs::read_to_string(&path).map_err(|error| unreadable(&error.to_string()))?;
         let ids = self.measured.ids.clone();
-        let seconds: HashMap<String, f64> = if text.trim_start().starts_with('<') {
+        let mut seconds: HashMap<String, f64> = if text.trim_start().starts_with('<') {
             let mut words =
                 vec![OsString::from(&self.measured.python), self.runner.probe().into(), path.clone().into()];
             words.truncate(3);
@@ -42,6 +42,8 @@ impl Measurement<'_> {
         } else {
             serde_json::from_str(&text).map_err(|error| unreadable(&error.to_string()))?
         };
+        // A clock that was set back, or a file that was edited.
+        seconds.retain(|_, seconds| seconds.is_finite() && *seconds >= 0.0);
         let known = ids.iter().filter(|id| seconds.contains_key(*id)).count();
         if known == 0 && !ids.is_empty() {
             return Err(unreadable("it has none of the tests that the command collects"));

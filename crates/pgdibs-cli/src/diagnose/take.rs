@@ -174,7 +174,8 @@ mod tests {
         let mut process = Process::default();
         for id in ids {
             let of_file = if std::mem::replace(&mut seen, &id[..1]) == &id[..1] { 0.0 } else { file };
-            let json = serde_json::json!({"id": id, "begun": 0.0, "ended": 0.5 + of_file, "session": 0.0, "file": of_file});
+            let json =
+                serde_json::json!({"id": id, "begun": 0.0, "ended": 0.5 + of_file, "session": 0.0, "file": of_file});
             process.tests.push(serde_json::from_value(json).unwrap());
         }
         process
