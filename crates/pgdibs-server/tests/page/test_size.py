@@ -18,8 +18,8 @@ from daemon_process import REPOSITORY
 from playwright.sync_api import Browser, CDPSession, expect
 from stage import until
 
-# The goals on a machine that does nothing else, with a release build. Here the daemon is a debug build and other tests take both processors, so
-# the best of some has to be within a multiple: a page that lays out every row again takes longer than that.
+# The goals on a machine that does nothing else, with a release build. Here the daemon is a debug build and other tests take both
+# processors, so the best of some has to be within a multiple: a page that lays out every row again takes longer than that.
 FIRST_PAINT_MS = 300
 UPDATE_MS = 50
 BESIDE_OTHERS = 3
