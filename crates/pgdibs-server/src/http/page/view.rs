@@ -20,7 +20,7 @@ pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
 /// So many workers of a run are shown; the table of leases has all of them.
-const WORKERS: usize = 24;
+const WORKERS: usize = 12;
 
 /// So many last lines of a failed build are shown.
 const LOG_LINES: usize = 20;
