@@ -157,7 +157,7 @@ def quoted(text: str, field: list[str]) -> str:
     return text if is_displayed or re.fullmatch(r"[\d.]+", text) else f'"{text}"'
 
 
-def lines() -> Iterator[tuple[str, str, str]]:
+def calls() -> Iterator[tuple[str, str, str]]:
     """The level, the example and the file of each call, outside of tests."""
     for path in sorted((REPOSITORY / "crates").glob("pgdibs-*/src/**/*.rs")):
         if "tests" in path.parts or path.stem == "tests" or "pgdibs-testing" in path.parts:
@@ -178,7 +178,7 @@ def page(text: str) -> str:
     """The page with the current table."""
     head, rest = text.split(HEADER)
     tail = rest[rest.index("\n\n") :] if "\n\n" in rest else "\n"
-    rows = sorted(set(lines()), key=lambda row: (LEVELS.index(row[0]), row[2], row[1]))
+    rows = sorted(set(calls()), key=lambda row: (LEVELS.index(row[0]), row[2], row[1]))
     return head + HEADER + "\n".join(f"| {cell(line)} | {file} |" for _, line, file in rows) + tail
 
 

@@ -83,7 +83,7 @@ def terminal(stage: Stage, request: pytest.FixtureRequest) -> Iterator[Terminal]
 
 @pytest.fixture
 def leases(stage: Stage) -> Iterator[list[dict[str, Any]]]:
-    """Three leases of two runs, of the slots 0 to 2."""
+    """Three leases of two runs. Their slots are 0 to 2 as a rule: a row that is locked at that moment is left out."""
     until("each slot is ready", lambda: stage.call("GET", "/v1/pools/shop_test")["counts"]["ready"] == 4)
     leases = [
         stage.lease("shop_test", run=run, worker=worker, holder=f"{run}/pid 4312/{worker}", wait_seconds=30)
@@ -95,46 +95,58 @@ def leases(stage: Stage) -> Iterator[list[dict[str, Any]]]:
 
 
 def test_screen_shows_and_quits(terminal: Terminal, leases: list[dict[str, Any]]) -> None:
-    for part in ("Ready", "3 leased", "shop_test  LLL", "ci-9/pid 4312/gw2", "shop_test_gw2"):
+    for part in ("Ready", "3 leased", "ci-9/pid 4312/gw2", name(leases[2])):
         terminal.expect(part)
+    terminal.expect_that("a character for each slot", lambda text: sorted(slots(text)) == ["L", "L", "L", "r"])
     terminal.keys("?")
     terminal.expect("release it: its holder loses it at once")
     terminal.keys("x", "q")
     terminal.expect_shell(0)
 
 
+def name(lease: dict[str, Any]) -> str:
+    """The database of a lease."""
+    return str(lease["database"])
+
+
+def slots(text: str) -> str:
+    """The characters of the slots of the pool."""
+    found = re.search(r"^shop_test  (\S+)", text, re.M)
+    return found[1] if found else ""
+
+
 def test_rows_are_sorted_and_filtered(terminal: Terminal, leases: list[dict[str, Any]]) -> None:
     terminal.expect("DATABASE▾")
-    terminal.expect("shop_test_gw2")
+    terminal.expect(name(leases[2]))
     terminal.keys("s")
     terminal.expect("HELD FOR▾")
     terminal.keys("/", "ci-9", "Enter")
-    terminal.expect_that("one row is left", lambda text: "shop_test_gw2" in text and "shop_test_gw0" not in text)
+    terminal.expect_that("one row is left", lambda text: name(leases[2]) in text and name(leases[0]) not in text)
     terminal.expect('rows with "ci-9"')
     terminal.keys("Escape")
-    terminal.expect("shop_test_gw0")
+    terminal.expect(name(leases[0]))
 
 
 def test_release_asks_first(stage: Stage, terminal: Terminal, leases: list[dict[str, Any]]) -> None:
-    terminal.expect("shop_test_gw2")
+    terminal.expect(name(leases[2]))
     terminal.keys("/", "ci-9", "Enter", "r")
-    terminal.expect("release shop_test_gw2? ci-9/pid 4312/gw2 loses it at once")
+    terminal.expect(f"release {name(leases[2])}? ci-9/pid 4312/gw2 loses it at once")
     terminal.keys("n")
     terminal.expect("nothing was released")
-    assert "shop_test_gw2" in stage.live()
+    assert name(leases[2]) in stage.live()
     terminal.keys("r", "y")
-    terminal.expect("released shop_test_gw2")
+    terminal.expect(f"released {name(leases[2])}")
     terminal.expect("nothing matches the filter")
-    assert "shop_test_gw2" not in stage.live()
+    assert name(leases[2]) not in stage.live()
 
 
 def test_keep_asks_why(stage: Stage, terminal: Terminal, leases: list[dict[str, Any]]) -> None:
-    terminal.expect("shop_test_gw0")
+    terminal.expect(name(leases[0]))
     terminal.keys("k")
-    terminal.expect("keep shop_test_gw0 for an hour; why:")
+    terminal.expect(f"keep {name(leases[0])} for an hour; why:")
     terminal.keys("-l", "test_refund failed")
     terminal.keys("Enter")
-    terminal.expect("shop_test_gw0 will stay as shop_test_kept_")
+    terminal.expect(f"{name(leases[0])} will stay as shop_test_kept_")
     stage.call("DELETE", f"/v1/leases/{leases[0]['id']}")
     terminal.expect("kept: test_refund failed")
     for kept in stage.kept():
@@ -142,17 +154,17 @@ def test_keep_asks_why(stage: Stage, terminal: Terminal, leases: list[dict[str, 
 
 
 def test_psql_takes_the_terminal_and_gives_it_back(terminal: Terminal, leases: list[dict[str, Any]]) -> None:
-    terminal.expect("shop_test_gw1")
+    terminal.expect(name(leases[1]))
     terminal.keys("Down", "p")
-    terminal.expect("shop_test_gw1=")
+    terminal.expect(f"{name(leases[1])}=")
     # Ctrl-C is for psql.
     terminal.keys("C-c")
     terminal.keys("-l", "select current_database() || ' answers' \\g")
     terminal.keys("Enter")
-    terminal.expect("shop_test_gw1 answers")
+    terminal.expect(f"{name(leases[1])} answers")
     terminal.keys("-l", "\\q")
     terminal.keys("Enter")
-    terminal.expect("left psql on shop_test_gw1")
+    terminal.expect(f"left psql on {name(leases[1])}")
     terminal.keys("q")
     terminal.expect_shell(0)
 
@@ -160,13 +172,13 @@ def test_psql_takes_the_terminal_and_gives_it_back(terminal: Terminal, leases: l
 def test_screen_follows_size_and_daemon(stage: Stage, terminal: Terminal, leases: list[dict[str, Any]]) -> None:
     terminal.expect("ci-9/pid 4312/gw2")
     terminal.tmux("resize-window", "-x", "60", "-y", "12")
-    terminal.expect_that("the screen is narrow", lambda text: "shop_test_gw0" in text and "CONN" not in text)
+    terminal.expect_that("the screen is narrow", lambda text: name(leases[0]) in text and "CONN" not in text)
     terminal.tmux("resize-window", "-x", "140", "-y", "40")
     terminal.expect("CONN")
     stage.daemon.stop()
     terminal.expect("No answer")
     stage.daemon.restart()
-    terminal.expect_that("the daemon answers again", lambda text: "No answer" not in text and "shop_test_gw0" in text)
+    terminal.expect_that("the daemon answers again", lambda text: "No answer" not in text and name(leases[0]) in text)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])

@@ -41,10 +41,12 @@ const EVENTS: usize = 50;
 /// What a page shows at this moment.
 async fn read<B: Backend + 'static>(app: &App<B>) -> Shown {
     let service = app.stage.borrow().clone();
+    // Before the events: the script asks for those after it.
+    let last = service.as_ref().map(|service| service.events().reader().last_id()).unwrap_or_default();
     let mut events = service.as_ref().map(|service| service.events().kept()).unwrap_or_default();
     events.drain(..events.len().saturating_sub(EVENTS));
     events.reverse();
-    Shown::new(status::current(service.as_ref(), &*app.status).await, events)
+    Shown::new(status::current(service.as_ref(), &*app.status).await, events, last)
 }
 
 /// The page for people.

@@ -24,12 +24,14 @@ pub(super) struct Shown {
     pub(super) status: Status,
     /// The last events, newest first.
     pub(super) events: Vec<Arc<Record>>,
+    /// The id of the last event before the status was read.
+    pub(super) last: String,
     rendered: Mutex<Vec<(String, Bytes)>>,
 }
 
 impl Shown {
-    pub(super) fn new(status: Status, events: Vec<Arc<Record>>) -> Self {
-        Self { status, events, rendered: Mutex::default() }
+    pub(super) fn new(status: Status, events: Vec<Arc<Record>>, last: String) -> Self {
+        Self { status, events, last, rendered: Mutex::default() }
     }
 
     /// The page for readers at this address, rendered at most once.

@@ -15,13 +15,14 @@ from typing import Any
 import pytest
 from browser import wait_for_state
 from daemon_process import REPOSITORY
-from playwright.sync_api import Browser, expect
+from playwright.sync_api import Browser, CDPSession, expect
 from stage import until
 
-# The goals on a machine that does nothing else. The limits are ten times that, because other tests run beside this one.
+# The goals on a machine that does nothing else, with a release build. Here the daemon is a debug build and other tests take both
+# processors, so the best of some has to be within a multiple: a page that lays out every row again takes longer than that.
 FIRST_PAINT_MS = 300
 UPDATE_MS = 50
-BESIDE_OTHERS = 10
+BESIDE_OTHERS = 3
 TEST = "page_with_500_slots_has_a_cell_and_a_row_for_each"
 
 
@@ -76,9 +77,12 @@ def test_500_slots_are_painted_and_updated_in_time(url: str, browser: Browser, r
         if len(paints) < 5:
             context.close()
     leases = call(url, "GET", "/v1/leases")["leases"]
-    worst = []
+    worst, laid_out = [], []
+    session = context.new_cdp_session(page)
+    session.send("Performance.enable")
     for burst in range(3):
         page.evaluate("performance.clearMeasures('update')")
+        before = layout_ms(session)
         # 50 leases end and 50 begin.
         for lease in leases[50 * burst : 50 * burst + 50]:
             call(url, "DELETE", f"/v1/leases/{lease['id']}")
@@ -86,12 +90,25 @@ def test_500_slots_are_painted_and_updated_in_time(url: str, browser: Browser, r
         call(url, "POST", "/v1/leases/batch", {"leases": begun, "wait_seconds": 30})
         expect(page.locator(f"#leases td[title='burst-{burst}']")).to_have_count(50)
         worst.append(page.evaluate("Math.max(...performance.getEntriesByName('update').map((one) => one.duration))"))
+        laid_out.append(layout_ms(session) - before)
         assert page.locator("#events li").count() == 50
     context.close()
     figures = (
-        f"ms until the first paint: {[round(one) for one in paints]}; of the longest update: {[round(one) for one in worst]}"
+        f"first paint {shown(paints)} ms, goal {FIRST_PAINT_MS}; a burst of 100 events: "
+        f"longest update {shown(worst)} ms, all layout {shown(laid_out)} ms, goal {UPDATE_MS} together"
     )
     print(figures)
     record_property("figures", figures)
     assert min(paints) <= BESIDE_OTHERS * FIRST_PAINT_MS, figures
-    assert min(worst) <= BESIDE_OTHERS * UPDATE_MS, figures
+    assert min(one + two for one, two in zip(worst, laid_out)) <= BESIDE_OTHERS * UPDATE_MS, figures
+
+
+def layout_ms(session: CDPSession) -> float:
+    """How long the browser has computed styles and laid the page out since it was opened."""
+    metrics = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    return float(1000 * (metrics["LayoutDuration"] + metrics["RecalcStyleDuration"]))
+
+
+def shown(figures: list[float]) -> str:
+    """The least and the most of them."""
+    return f"{min(figures):.0f} to {max(figures):.0f}"

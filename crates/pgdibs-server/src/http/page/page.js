@@ -9,11 +9,12 @@ const url = (path) => new URL(path, location.origin);
 
 const keyOf = (node) => node?.nodeType === Node.ELEMENT_NODE ? node.dataset.key : undefined;
 
+/** Whether two rows differ in nothing but their times, which go on by themselves. */
+const isSame = (old, fresh) => old.dataset?.same !== undefined && old.dataset.same === fresh.dataset?.same;
+
 /** Makes `old` equal to `fresh`, node by node, so that focus, scroll positions and selections stay. */
 function morph(old, fresh) {
-  // A row whose fields are the same differs in its times alone, which go on by themselves.
-  if (old.dataset?.same !== undefined && old.dataset.same === fresh.dataset?.same) return;
-  if (old.isEqualNode(fresh)) return;
+  if (isSame(old, fresh) || old.isEqualNode(fresh)) return;
   if (old.nodeName !== fresh.nodeName) return void old.replaceWith(fresh);
   if (old.nodeType !== Node.ELEMENT_NODE) return void (old.data = fresh.data);
   for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
@@ -46,9 +47,18 @@ function morph(old, fresh) {
   }
 }
 
+// A row with all of it that changes but its times. Free text has no `<` here, because the daemon escapes it.
+const ROW = /(<tr data-key="([^"]*)" data-same="([^"]*)")[^]*?<\/tr>/g;
+
+/** A page without what is in the rows that are as before: most of hundreds of rows. */
+function shortened(html) {
+  const rows = new Map([...document.querySelectorAll("[data-same]")].map((row) => [row.dataset.key, row.dataset.same]));
+  return html.replace(ROW, (row, tag, key, same) => (rows.get(key) === same ? `${tag}></tr>` : row));
+}
+
 function update(html) {
   performance.mark("update-begins");
-  const fresh = new DOMParser().parseFromString(html, "text/html");
+  const fresh = new DOMParser().parseFromString(shortened(html), "text/html");
   for (const part of document.querySelectorAll("[data-live]")) {
     const replacement = fresh.getElementById(part.id);
     if (replacement) morph(part, replacement);
@@ -143,13 +153,14 @@ async function fetchPage() {
   else timer = setTimeout(fetchPage, AT_LEAST);
 }
 
-function connect() {
+/** Follows the events after that with the id `since`, or those from now on. */
+function connect(since) {
   events?.close();
-  events = new EventSource(url("/v1/events"));
+  events = new EventSource(url(since ? `/v1/events?since=${since}` : "/v1/events"));
   const opened = events;
   events.onopen = () => {
     show("live", "live");
-    refresh(0);
+    refresh(since ? AT_LEAST : 0);
   };
   // A browser gives up when the answer is an error, as from a daemon that starts; so each try is a new one.
   events.onerror = () => {
@@ -202,13 +213,13 @@ const ACTIONS = {
     text: "Its holder loses the database at once: sessions end, the login stops working, the database is dropped.",
     yes: "Release",
     isBad: true,
-    run: ({ lease, name }) => call("DELETE", `/v1/leases/${encodeURIComponent(lease)}`, undefined, () => `Released ${name}.`),
+    run: (name, lease) => call("DELETE", `/v1/leases/${encodeURIComponent(lease)}`, undefined, () => `Released ${name}.`),
   },
   keep: {
     title: (name) => `Keep ${name}?`,
     text: "When its lease ends or is reset, the database stays as it is, under another name and with a login of its own.",
     yes: "Keep",
-    run: ({ lease, name }) =>
+    run: (name, lease) =>
       call(
         "POST",
         `/v1/leases/${encodeURIComponent(lease)}/keep`,
@@ -221,23 +232,22 @@ const ACTIONS = {
     text: "The kept database and its login are deleted.",
     yes: "Drop",
     isBad: true,
-    run: ({ name }) => call("DELETE", `/v1/databases/${encodeURIComponent(name)}`, undefined, () => `${name} is being dropped.`),
+    run: (name) => call("DELETE", `/v1/databases/${encodeURIComponent(name)}`, undefined, () => `${name} is being dropped.`),
   },
 };
 
 let confirmed;
 
-function confirm(kind, data) {
+function confirm(kind, { key, name }) {
   const action = ACTIONS[kind];
-  element("confirm-title").textContent = action.title(data.name);
+  element("confirm-title").textContent = action.title(name);
   element("confirm-text").textContent = action.text;
   element("confirm-yes").textContent = action.yes;
   element("confirm-yes").className = action.isBad ? "bad" : "";
   element("confirm-keep").hidden = kind !== "keep";
   element("keep-reason").value = "";
-  // A copy: the row may be another one when the reader has decided.
-  const { lease, name } = data;
-  confirmed = () => action.run({ lease, name });
+  // Copies: the row may be another one when the reader has decided.
+  confirmed = () => action.run(name, key);
   element("confirm").returnValue = "";
   element("confirm").showModal();
 }
@@ -262,7 +272,7 @@ async function copy(text) {
 document.addEventListener("click", (event) => {
   const button = event.target.closest("button[data-do]");
   if (!button) return;
-  if (button.dataset.do !== "copy") return confirm(button.dataset.do, button.dataset);
+  if (button.dataset.do !== "copy") return confirm(button.dataset.do, button.closest("tr").dataset);
   const text = button.dataset.from ? element(button.dataset.from).textContent : button.dataset.text;
   copy(text).then(() => say(`Copied: ${text.split("\n")[0]}`), (error) => say(error.message, true));
 });
@@ -271,4 +281,5 @@ document.addEventListener("click", (event) => {
 
 setClock();
 setInterval(tick, 1000);
-if (!document.hidden) connect();
+// The page is as fresh as its last event.
+if (!document.hidden) connect(element("daemon").dataset.last);

@@ -19,6 +19,9 @@ use crate::units::{duration, shortened, size};
 pub(super) const STYLE: &str = include_str!("page.css");
 pub(super) const SCRIPT: &str = include_str!("page.js");
 
+/// So many workers of a run are shown; the table of leases has all of them.
+const WORKERS: usize = 12;
+
 /// So many last lines of a failed build are shown.
 const LOG_LINES: usize = 20;
 
@@ -32,6 +35,8 @@ pub(super) struct Page<'a> {
     /// The kinds of events, which a browser must name to listen to.
     kinds: String,
     status: &'a Status,
+    /// The id of the last event before the status was read.
+    last: &'a str,
     headline: Headline,
     /// A name, a number, and what it is beside.
     figures: Vec<(&'static str, String, String)>,
@@ -70,6 +75,8 @@ struct RunView<'a> {
     held: String,
     /// A worker, its database, and how long it has had it.
     workers: Vec<(String, &'a str, Moment<'a>)>,
+    /// How many workers are not shown.
+    others: usize,
 }
 
 struct WaiterView<'a> {
@@ -87,6 +94,8 @@ struct LeaseView<'a> {
     held: Moment<'a>,
     expires: Moment<'a>,
     connections: Option<u32>,
+    /// What changes of it, but for times that go on.
+    same: String,
 }
 
 struct TemplateView<'a> {
@@ -133,13 +142,18 @@ impl<'a> Page<'a> {
         let status = &shown.status;
         let now = status.taken_at.as_str();
         let connections = overview::connections(status);
-        let lease = |lease: &'a Lease| LeaseView {
-            lease,
-            worker: worker(lease),
-            run: lease.run.as_deref().map_or_else(String::new, |run| shortened(run, SHORT)),
-            held: since(&lease.acquired_at, now),
-            expires: until(&lease.expires_at, now),
-            connections: connections.get(lease.id.as_str()).copied(),
+        let lease = |lease: &'a Lease| {
+            let connections = connections.get(lease.id.as_str()).copied();
+            let count = connections.map_or_else(String::new, |count| count.to_string());
+            LeaseView {
+                lease,
+                worker: worker(lease),
+                run: lease.run.as_deref().map_or_else(String::new, |run| shortened(run, SHORT)),
+                held: since(&lease.acquired_at, now),
+                expires: until(&lease.expires_at, now),
+                connections,
+                same: format!("{} {} {count}", lease.generation, lease.expires_at),
+            }
         };
         let kept = |database: &'a Database| KeptView {
             database,
@@ -162,6 +176,7 @@ impl<'a> Page<'a> {
             address,
             kinds: EventKind::ALL.iter().map(|kind| kind.as_str()).chain(["gap"]).collect::<Vec<_>>().join(" "),
             status,
+            last: &shown.last,
             headline: headline(status),
             figures: figures(status),
             sparks: sparks(&status.history),
@@ -261,14 +276,15 @@ impl<'a> PoolView<'a> {
 
 impl<'a> RunView<'a> {
     fn new(run: RunOverview<'a>, now: &str) -> Self {
-        let workers =
-            run.leases.iter().map(|&lease| (worker(lease), lease.database.as_str(), since(&lease.acquired_at, now)));
+        let shown = run.leases.iter().take(WORKERS);
+        let workers = shown.map(|&lease| (worker(lease), lease.database.as_str(), since(&lease.acquired_at, now)));
         let workers = workers.collect();
+        let others = run.leases.len().saturating_sub(WORKERS);
         let held = match run.wanted {
             0 => count_of(run.leases.len(), "lease", "leases"),
             wanted => format!("{} of {wanted} leases", run.leases.len()),
         };
-        Self { short: shortened(run.run, SHORT), held, workers, run }
+        Self { short: shortened(run.run, SHORT), held, workers, others, run }
     }
 }
 
