@@ -129,11 +129,11 @@ impl<'a> Measurement<'a> {
         let runs_tests = has_tests && self.databases.is_some();
         let is_quick = self.measured.is_quick;
         let mut steps = vec![Step::Interpreter, Step::Collection];
+        if runs_tests && (!is_quick || round == 0) {
+            // Before all tests, because the first run may build the template.
+            steps.push(Step::SmallFile);
+        }
         if !is_quick {
-            if runs_tests {
-                // Before all tests, because the first run may build the template.
-                steps.push(Step::SmallFile);
-            }
             steps.push(Step::Imports);
         }
         if self.measured.options.coverage.is_some() {
@@ -162,9 +162,6 @@ impl<'a> Measurement<'a> {
         if is_quick {
             // A prediction does not need them.
             steps.push(Step::Imports);
-            if runs_tests {
-                steps.push(Step::SmallFile);
-            }
         }
         steps
     }

@@ -55,9 +55,10 @@ impl Ran {
         (self.ended - self.begun).max(0.0)
     }
 
-    /// The process of the command itself, in which pytest runs; for xdist the controller.
+    /// The process of the command itself, in which pytest runs; for xdist the controller. Another one may build a template with pytest.
     pub(crate) fn main(&self) -> Option<&Process> {
-        self.processes.iter().find(|process| process.is_main())
+        let all = self.processes.iter().filter(|process| process.is_main());
+        all.max_by_key(|process| (process.tests.len(), process.marks.len()))
     }
 
     pub(crate) fn workers(&self) -> impl Iterator<Item = &Process> {
