@@ -59,6 +59,7 @@ EXAMPLES = {
     "panic": "index out of bounds",
     "path": "/v1/leases",
     "pid": "4312",
+    "process": "4313",
     "pool": "myapp_test",
     "port": "5432",
     "progress": "running initdb",
