@@ -19,8 +19,9 @@ from pgdibs import Client
 
 REPOSITORY = Path(__file__).resolve().parents[4]
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "support"))
-from daemon_process import DaemonProcess, fresh_data_directory  # noqa: E402
+from daemon_process import DaemonProcess as DaemonProcess  # noqa: E402
 from daemon_process import free_port as free_port  # noqa: E402
+from daemon_process import fresh_data_directory  # noqa: E402
 from daemon_process import postgres_programs as postgres_programs  # noqa: E402
 
 T = TypeVar("T")
