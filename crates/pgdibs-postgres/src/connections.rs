@@ -9,7 +9,7 @@ pub struct Connections {
     pub catalog: ConnectionPool,
     /// For DDL that callers may wait for: one statement may take seconds.
     pub ddl: ConnectionPool,
-    /// For DDL that no caller waits for. On the embedded server its backends have a lower priority.
+    /// For drops, for which no caller waits. On the embedded server its backends have a lower priority.
     pub background: ConnectionPool,
     pub address: ServerAddress,
     pub facts: ServerFacts,
@@ -21,10 +21,10 @@ pub struct Connections {
 
 /// Connections that requests share.
 pub(crate) const CATALOG_CONNECTIONS: u32 = 8;
-/// Connections for clones that callers wait for, builds and fences: as many as the reconciler runs at once of the first, and two for the others.
-pub const DDL_CONNECTIONS: u32 = 10;
-/// Connections for drops and for clones that no caller waits for: as many as the reconciler runs at once.
-pub(crate) const BACKGROUND_CONNECTIONS: u32 = 12;
+/// Connections for clones, builds and fences: as many as the reconciler runs at once of the first, and two for the others.
+pub const DDL_CONNECTIONS: u32 = 14;
+/// Connections for drops: as many as the reconciler runs at once.
+pub(crate) const BACKGROUND_CONNECTIONS: u32 = 8;
 /// Connections that the daemon itself may hold at once: those three kinds, the reconciler's, the notification listener's, the one that finds
 /// blockers, and one into a build.
 pub const OWN_CONNECTIONS: u32 = CATALOG_CONNECTIONS + DDL_CONNECTIONS + BACKGROUND_CONNECTIONS + 4;

@@ -1,4 +1,4 @@
-//! The priority of backends whose work no caller waits for, on a server of the daemon's own.
+//! The priority of the backends that drop databases, on a server of the daemon's own.
 
 use sqlx::postgres::PgConnection;
 
@@ -20,12 +20,12 @@ pub(crate) async fn lower(connection: &mut PgConnection) -> Result<(), sqlx::Err
     if let Some(pid) = rustix::process::Pid::from_raw(process)
         && let Err(error) = rustix::process::setpriority_process(Some(pid), NICE)
     {
-        tracing::debug!(process, %error, "a backend for drops and refills keeps its priority");
+        tracing::debug!(process, %error, "a backend for drops keeps its priority");
     }
     // Linux shares the processor between sessions first (sched(7), autogroup), each backend begins a session of its own, and a nice value
     // counts within a session only. Without autogroups there is no such file.
     if let Err(error) = tokio::fs::write(format!("/proc/{process}/autogroup"), NICE.to_string()).await {
-        tracing::debug!(process, %error, "the session of a backend for drops and refills keeps its priority");
+        tracing::debug!(process, %error, "the session of a backend for drops keeps its priority");
     }
     Ok(())
 }

@@ -148,7 +148,7 @@ fn killed_embedded_server_restarts_and_leases_survive() {
     assert_eq!(Session::of(&lease).text("select count(*) from witness"), "0");
     api.release(&lease);
     api.until_counts(&pool, &json!({"ready": 1, "leased": 0, "retiring": 0}));
-    // The reset waited for its clone; no caller waited for what followed.
+    // Those that clone, and those that drop.
     assert_eq!(priorities_of_ddl(&place), ["0 0".to_owned(), "5 5".to_owned()].into());
     daemon.stop();
     place.until_nothing_runs();

@@ -92,7 +92,7 @@ pub enum Step {
     Clone {
         /// The row.
         database: DatabaseId,
-        /// Whether a caller waits for it. One that has begun keeps what it began with.
+        /// Whether a caller waits for it when it begins.
         awaited: bool,
     },
     /// Drops a retired database, then its login, then its row.
@@ -290,10 +290,11 @@ impl Step {
         }
     }
 
-    /// Whether it is a slow step that no caller waits for, so that it yields to the others.
+    /// Whether no caller will ever wait for it, so that it may yield to all others. A refill is none of these: the next caller may come while
+    /// it runs, and then waits for it.
     #[must_use]
     pub fn is_background(&self) -> bool {
-        matches!(self, Self::Clone { awaited: false, .. } | Self::Drop { .. } | Self::DropTemplate { .. })
+        matches!(self, Self::Drop { .. } | Self::DropTemplate { .. })
     }
 
     /// Whether it can take longer than a few milliseconds and runs as a separate task.

@@ -11,7 +11,7 @@ use pgdibs_core::template::TemplateId;
 type Kind = (Discriminant<Step>, bool);
 
 fn kind(step: &Step) -> Kind {
-    (discriminant(step), step.is_background())
+    (discriminant(step), matches!(step, Step::Clone { awaited: true, .. }))
 }
 
 /// Running steps, and how many of each kind.
