@@ -40,7 +40,7 @@ bench: ## Build for release and print the benchmark's numbers
 	@$(task) scripts/bench.sh
 
 diagnose-check: rust-build python-environment ## Compare what `pgdibs diagnose` predicts with what three suites take; writes docs/diagnose.md
-	@TASK_SECONDS=7200 $(with-daemon) scripts/diagnose-check.py
+	@TASK_SECONDS=7200 $(with-daemon) scripts/diagnose-check.py $(ARGS)
 
 soak: ## Random faults over random load for SOAK_MINUTES (10), every lease audited; SOAK_SEED repeats a run
 	@exec scripts/soak.sh

@@ -263,7 +263,8 @@ def main() -> int:
             suite.save()
         found += suite.problems()
         load = f"load {min(suite.load):.0f} to {max(suite.load):.0f} at the ends of the rounds"
-        rounds = f"{len(suite.load)} rounds, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {load}"
+        plural = "" if len(suite.load) == 1 else "s"
+        rounds = f"{len(suite.load)} round{plural}, {time.strftime('%Y-%m-%d')}, {os.cpu_count()} cores, {load}"
         show(name, f"{suite.table()} {rounds}.")
     print("\n".join(found) or "all as promised")
     return 1 if found else 0
